@@ -111,7 +111,7 @@ def open_blobs(url: str) -> Blobs:
     if parts.scheme == "s3" and parts.netloc:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-        client = {**CLIENT, "allow_http": bool(endpoint and endpoint.startswith("http://"))}
+        client: Any = {**CLIENT, "allow_http": bool(endpoint and endpoint.startswith("http://"))}
         prefix = parts.path.strip("/") or None
         return Blobs(
             S3Store(

@@ -46,6 +46,7 @@ class Settings(BaseModel):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port of /metrics, /livez and /readyz; 0: any free one"
     )
+    metrics_host: str = Field("127.0.0.1", description="address that page listens on")
     drain_seconds: float = Field(
         20, gt=0, description="how long SIGTERM may wait for work in flight"
     )
@@ -53,7 +54,7 @@ class Settings(BaseModel):
     @classmethod
     def variable(cls, field: str) -> str:
         """The environment variable of a field."""
-        owner = next(c for c in reversed(cls.__mro__) if field in getattr(c, "model_fields", {}))
+        owner = Settings if field in Settings.model_fields else cls
         return f"{owner.prefix}{field.upper()}"
 
     @classmethod
