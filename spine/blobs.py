@@ -56,6 +56,11 @@ class Blobs:
         with told():
             return obstore.get(self._store, checked(key)).bytes().to_bytes()
 
+    def size(self, key: str) -> int:
+        """Bytes of the object, without fetching it. Raises Missing, ConnectionError."""
+        with told():
+            return int(obstore.head(self._store, checked(key))["size"])
+
     def delete(self, key: str) -> None:
         """Remove the object; one that is not there is as good as removed."""
         with suppress(Missing), told():
