@@ -5,7 +5,7 @@ Each listens on 127.0.0.1 alone, keeps everything in the folder it is given, wri
 installed raises `PartMissing` with the command that installs it.
 """
 
-from ouroboros.parts.java import KAFKA_VERSION, jars, java
+from ouroboros.parts.jvm import KAFKA_VERSION, jars, java
 from ouroboros.parts.kafka import Kafka, start_kafka
 from ouroboros.parts.postgres import Postgres, start_postgres
 from ouroboros.parts.process import PartFailed, PartMissing, Process, free_port, launch

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ouroboros.parts.java import jars, java
+from ouroboros.parts.jvm import jars, java
 from ouroboros.parts.process import PartFailed, Process, free_port, is_free, launch
 from ouroboros.parts.tls import write_tls
 
