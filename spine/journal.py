@@ -51,9 +51,18 @@ class Journal:
             self._memory[slot * ENTRY.size] = 0
             self._free.append(slot)
 
-    def deaths_alone(self, place: Place) -> int | None:
-        """How often the process died while this event was alone; None: it is no suspect."""
-        return self._suspects.get(place)
+    def killer(self, place: Place) -> bool:
+        """Whether the process died often enough while this event was alone."""
+        return self._suspects.get(place, 0) >= DEATHS_ALONE
+
+    def suspects(self, place: Place) -> bool:
+        """Whether this event was in flight when the process died."""
+        return place in self._suspects
+
+    def untried(self, place: Place) -> None:
+        """It was held, not handled: that try does not count."""
+        self._suspects[place] = max(0, self._suspects.get(place, 0) - 1)
+        self._write_suspects()
 
     def try_alone(self, place: Place) -> None:
         """Before a suspect runs alone: should we die now, this one did it."""

@@ -9,14 +9,23 @@ from spine.log import Partition
 class Progress:
     """One partition for as long as we hold it; a later assignment gets a new one."""
 
-    __slots__ = ("partition", "busy", "leaving", "next", "_committed", "_pending", "_finished")
+    __slots__ = (
+        "partition",
+        "busy",
+        "leaving",
+        "next",
+        "_committed",
+        "_start",
+        "_pending",
+        "_finished",
+    )
 
     def __init__(self, partition: Partition, start: int) -> None:
         self.partition = partition
         self.busy = 0  # events in the handler, or on their way out
         self.leaving = False  # revoked or lost: what has not begun is dropped
         self.next = start
-        self._committed = start
+        self._committed = self._start = start
         self._pending: deque[int] = deque()
         self._finished: set[int] = set()
 
@@ -44,6 +53,10 @@ class Progress:
         self._committed = self.next
         return self.next
 
+    def untaken(self) -> None:
+        """Forget that it was given out."""
+        self._committed = self._start
+
 
 class Offsets:
     """Progress of every partition that is ours. Not thread-safe: the stage's lock guards it."""
@@ -61,6 +74,11 @@ class Offsets:
     def to_commit(self) -> dict[Partition, int]:
         """The next offset of each partition whose front moved since the last call."""
         return {p: held.taken() for p, held in self._held.items() if held.moved()}
+
+    def again(self) -> None:
+        """Give out every front once more: a commit may have been refused."""
+        for held in self._held.values():
+            held.untaken()
 
     def leave(self, partitions: Collection[Partition]) -> list[Progress]:
         """Mark partitions as going: nothing of them begins any more."""
