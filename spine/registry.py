@@ -139,7 +139,10 @@ def versions(records: Records, name: str) -> list[Version]:
         " WHERE name = :name ORDER BY created_at DESC, version",
         name=name,
     )
-    return [Version(*row[:5], json.loads(row[5])) for row in found]
+    return [
+        Version(n, v, package, space, kind, json.loads(c))
+        for n, v, package, space, kind, c in found
+    ]
 
 
 def _previous(held: ModelPromoted | None, version: str) -> str | None:
