@@ -27,6 +27,7 @@ from confluent_kafka.admin import (
 from ouroboros import parts
 from ouroboros.parts import jvm
 from ouroboros.parts import process as process_part
+from ouroboros.parts.postgres import installed, pgserver
 from spine.blobs import Exists, Missing, open_blobs
 
 Unique = Callable[[str], str]
@@ -416,3 +417,32 @@ def test_the_jars_are_those_that_the_pom_pins() -> None:
     versions = re.findall(r"<artifactId>kafka[-_][^<]*</artifactId>\s*<version>([^<]+)", pom)
     assert versions == ["1", parts.KAFKA_VERSION, parts.KAFKA_VERSION]
     assert "repositor" not in pom.split("-->", 1)[1]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not pgserver(), reason="pgserver has no wheel for this Python")
+@pytest.mark.parametrize("deep", [False, True], ids=["reachable", "for root alone"])
+def test_postgres_comes_from_pypi_where_the_system_has_none(
+    parts_folder: Path, unique: Unique, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    monkeypatch.setattr("ouroboros.parts.postgres.SYSTEM", parts_folder / "none")
+    monkeypatch.setenv("PATH", str(parts_folder))
+    if deep:
+        monkeypatch.setattr("ouroboros.parts.postgres.closed", lambda f: "pgserver" in f.parts)
+    postgres = parts.start_postgres(parts_folder / unique("pypi"))
+    try:
+        with psycopg.connect(postgres.url) as connection:
+            assert connection.execute("SELECT 7").fetchone() == (7,)
+        assert (postgres.folder / "server").exists() == (deep and os.geteuid() == 0)
+    finally:
+        postgres.stop()
+
+
+def test_a_missing_postgres_is_told_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ouroboros.parts.postgres.SYSTEM", tmp_path)
+    monkeypatch.setattr("ouroboros.parts.postgres.pgserver", list)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(parts.PartMissing, match="apt install postgresql"):
+        installed()

@@ -30,7 +30,7 @@ def java() -> str:
 
 def jars() -> Path:
     """The folder of Kafka's jars, fetched by Maven the first time. Raises PartMissing."""
-    folder = cache() / f"kafka-{KAFKA_VERSION}" / "libs"
+    folder = jars_folder()
     if folder.is_dir():
         return folder
     maven = shutil.which("mvn")
@@ -54,6 +54,11 @@ def jars() -> Path:
         if not folder.is_dir():
             target.rename(folder)
     return folder
+
+
+def jars_folder() -> Path:
+    """Where Kafka's jars lie, once they are fetched."""
+    return cache() / f"kafka-{KAFKA_VERSION}" / "libs"
 
 
 def version(program: str) -> int:

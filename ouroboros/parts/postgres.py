@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ouroboros.parts.process import PartFailed, PartMissing, Process, answers, free_port, launch
 
+SYSTEM = Path("/usr/lib/postgresql")  # Debian keeps the server's programs off PATH
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -57,9 +59,9 @@ def start_postgres(folder: Path, port: int | None = None) -> Postgres:
     folder.mkdir(parents=True, exist_ok=True)
     user = unprivileged()
     if user:
-        shut = [f for f in folder.parents if not f.stat().st_mode & 0o001]
+        shut = closed(folder.parent)
         if shut:
-            raise PartFailed(f"as root PostgreSQL runs as another user, whom {shut[0]} keeps out")
+            raise PartFailed(f"as root PostgreSQL runs as another user, whom {shut} keeps out")
         os.chown(folder, *user)
     if not (folder / "data" / "PG_VERSION").exists():
         initialise(folder, user)
@@ -71,7 +73,7 @@ def initialise(folder: Path, user: tuple[int, int] | None) -> None:
     options = ["-A", "trust", "-U", "ouroboros", "-E", "UTF8", "--locale=C", "--no-sync"]
     uid, gid = user or (None, None)
     done = subprocess.run(
-        [program("initdb"), *options, "-D", str(folder / "data")],
+        [str(programs(folder, user) / "initdb"), *options, "-D", str(folder / "data")],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -87,27 +89,50 @@ def run_postgres(folder: Path, port: int) -> Process:
     data = ["-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1"]
     # No socket file: its path could be too long. Data here is not worth a sync to disk.
     settings = ["-c", "unix_socket_directories=", "-c", "fsync=off"]
-    command = [program("postgres"), *data, *settings]
-    process = launch("postgres", command, folder, user=unprivileged())
+    user = unprivileged()
+    command = [str(programs(folder, user) / "postgres"), *data, *settings]
+    process = launch("postgres", command, folder, user=user)
     ready = "database system is ready to accept connections"
     process.wait_until(lambda: process.said(ready) and answers(port), 30)
     return process
 
 
-def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs. Raises PartMissing."""
+def programs(folder: Path, user: tuple[int, int] | None) -> Path:
+    """The folder of PostgreSQL's programs, where `user` can reach it. Raises PartMissing."""
+    found = installed()
+    if user is None or not closed(found):
+        return found
+    # Only PyPI's lie so deep; they find their libraries beside them, so both are copied.
+    package, copies = found.parents[1], folder / "server"
+    for source in (package / "pginstall", package.with_name("pgserver.libs")):
+        target = copies / source.relative_to(package.parent)
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+    return copies / "pgserver" / "pginstall" / "bin"
+
+
+def installed() -> Path:
+    """The folder of PostgreSQL's programs. Raises PartMissing."""
     places = [p for p in os.environ.get("PATH", "").split(os.pathsep) if p]
-    places += [str(p) for p in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=newest)]
-    spec = find_spec("pgserver")
-    if spec and spec.origin:
-        places.append(str(Path(spec.origin).parent / "pginstall" / "bin"))
-    found = shutil.which(name, path=os.pathsep.join(places))
+    places += [str(p) for p in sorted(SYSTEM.glob("*/bin"), key=newest)]
+    places += [str(Path(package, "pginstall", "bin")) for package in pgserver()]
+    found = shutil.which("initdb", path=os.pathsep.join(places))
     if found is None:
         raise PartMissing(
             "PostgreSQL's server is not installed: apt install postgresql, "
             "brew install postgresql@17, or pip install pgserver"
         )
-    return found
+    return Path(found).parent
+
+
+def closed(folder: Path) -> Path | None:
+    """The first folder on the way that keeps others out."""
+    return next((f for f in (folder, *folder.parents) if not f.stat().st_mode & 0o001), None)
+
+
+def pgserver() -> list[str]:
+    """The folder of PyPI's pgserver, where that is installed."""
+    spec = find_spec("pgserver")
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def newest(folder: Path) -> int:
