@@ -264,13 +264,10 @@ class _Statements:
         if not self._sqlite:
             connection.exec_driver_sql(sql, (dumps(list(rows.values())),))
             return
+        # Should one fail, the pool rolls back what it takes back.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        try:
-            connection.exec_driver_sql(sql, list(rows.values()))
-            connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
+        connection.exec_driver_sql(sql, list(rows.values()))
+        connection.exec_driver_sql("COMMIT")
 
 
 def _taken(columns: Iterable[str]) -> str:

@@ -25,13 +25,10 @@ def migrate(url: str) -> None:
         Path(str(engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
     try:
         with told(), engine.connect() as connection:
+            # Should a step fail, the connection rolls all of them back as it closes.
             begin(connection)
-            try:
-                command.upgrade(config(connection), "head")
-                connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
+            command.upgrade(config(connection), "head")
+            connection.exec_driver_sql("COMMIT")
     finally:
         engine.dispose()
 
