@@ -110,7 +110,10 @@ class Handling(Generic[E, P]):
             flight.ledger[f"{self._work.name}.queue"] = millis(began - flight.began)
             items.append(Item(flight.event, flight.prepared, flight.ledger))
         try:
-            answers = [list(events) for events in self._work.handle(items)]
+            answers = [
+                [(event, event.model_dump_json().encode()) for event in events]
+                for events in self._work.handle(items)
+            ]
             if len(answers) != len(items):
                 raise ValueError(f"{len(answers)} answers for {len(items)} events")
         except Exception as error:
@@ -118,8 +121,8 @@ class Handling(Generic[E, P]):
             return
         self._handle_seconds.observe(time.perf_counter() - began)
         self._batch_events.observe(len(live))
-        for flight, events in zip(live, answers, strict=True):
-            self._answer(flight, events)
+        for flight, said in zip(live, answers, strict=True):
+            self._answer(flight, said)
 
     def _divide(self, batch: Sequence[Flight[E]], error: Exception) -> None:
         """The world is away for all of them; but a bad event must not take its neighbours along."""
@@ -132,9 +135,8 @@ class Handling(Generic[E, P]):
 
     # Ends ----------------------------------------------------------------------------------------
 
-    def _answer(self, flight: Flight[E], events: Sequence[Event]) -> None:
+    def _answer(self, flight: Flight[E], said: Said) -> None:
         flight.prepared = None
-        said = [(event, event.model_dump_json().encode()) for event in events]
         self._traffic.answered(flight)
         if self._work.keep is not None and said:
             self._submit(self._keep, flight, said)

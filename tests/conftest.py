@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 
 from ouroboros import parts
+from spine import telemetry
+
+# Log as the services do: one line of JSON, no coloured tracebacks with everything in them.
+telemetry.configure("tests")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,535 @@
+"""The stage's promises, on the in-memory twin and on the real Kafka alike."""
+
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+
+from spine.dead import Breaker
+from spine.events import ImageFailed
+from spine.log import Record
+from spine.memory import MemoryLog
+from spine.settings import Settings
+from spine.stage import Busy, Reject, Skip, Stage, TooManyDead, Work
+from tests.spine.worlds import KafkaWorld, MemoryWorld, Scene, running, scene, until
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.real)])
+def play(request, unique):
+    """A scene on a world with a `results` topic."""
+    if request.param == "memory":
+        world = MemoryWorld()
+        world.create("results", 4)
+    else:
+        from spine.kafka import open_log
+
+        url = request.getfixturevalue("kafka_url")
+        world = KafkaWorld(open_log(Settings(kafka_url=url)), url.removeprefix("kafka://"))
+        with suppress(Exception):  # an earlier test made it
+            world.create("results", 4)
+    with scene(world, unique("s")) as made:
+        yield made
+
+
+@pytest.fixture
+def twin():
+    """The same in memory only, for what needs the broker's switches."""
+    world = MemoryWorld()
+    world.create("results", 4)
+    with scene(world, "twin") as made:
+        yield made
+
+
+def echo(play: Scene, **options):
+    """Work that answers each thing."""
+    settings = {
+        "name": play.name,
+        "events": (play.thing,),
+        "prepare": lambda event: None,
+        "handle": lambda items: [[play.answered(i.event)] for i in items],
+    }
+    return Work(**{**settings, **options})
+
+
+def stage_of(play: Scene, work=None, **options) -> Stage:
+    return Stage(work or echo(play), play.world.log, **{"drain_seconds": 5, **options})
+
+
+def header(record: Record, name: str) -> str:
+    return (dict(record.headers)[name] or b"").decode()
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_every_event_is_answered_and_committed(play, threads):
+    play.send(100)
+    with running(stage_of(play, echo(play, threads=threads))):
+        until(lambda: play.committed() == 100)
+    assert play.answers() == list(range(100))
+
+
+def test_an_answer_is_an_event_of_its_own_in_the_same_trace(play):
+    play.send(1)
+    asked = play.world.read(play.thing.topic)[0]
+    play.send_records(
+        [
+            Record(
+                asked.topic,
+                asked.key,
+                asked.value,
+                (*asked.headers, ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")),
+            )
+        ]
+    )
+    with running(stage_of(play)):
+        until(lambda: len(play.answers()) == 2)
+    traces = [header(r, "traceparent").split("-") for r in play.world.read(play.answer.topic)]
+    assert ["a" * 32 in trace for trace in traces].count(True) == 1
+    assert all(trace[2] != "b" * 16 for trace in traces), "a span of its own"
+    answer = play.world.read(play.answer.topic)[0]
+    assert header(answer, "ce_specversion") == "1.0" and header(answer, "ce_source") == play.name
+    assert header(answer, "ce_type").startswith("Answer") and answer.key.startswith(b"s-")
+
+
+def test_the_ledger_says_where_the_time_went(play):
+    play.send(1)
+    seen = []
+
+    def handle(items):
+        seen.extend(dict(item.ledger) for item in items)
+        return [[] for _ in items]
+
+    with running(stage_of(play, echo(play, threads=2, handle=handle))):
+        until(lambda: play.committed() == 1)
+    name = play.name
+    assert set(seen[0]) == {f"{play.thing.topic}.wait", f"{name}.prepare", f"{name}.queue"}
+    assert all(ms >= 0 for ms in seen[0].values())
+
+
+@pytest.mark.parametrize("where", ["prepare", "handle"])
+def test_one_bad_event_is_dead_lettered_and_its_neighbours_are_answered(play, where):
+    play.send(20, reply_partition=3)
+
+    def judge(event):
+        if event.n == 7:
+            raise Reject("image.truncated", "The file is cut short. Send it again.")
+
+    def handle(items):
+        if where == "handle":
+            for item in items:
+                judge(item.event)
+        return [[play.answered(i.event)] for i in items]
+
+    prepare = judge if where == "prepare" else (lambda event: None)
+    original = next(r for r in play.world.read(play.thing.topic) if b'"n":7' in r.value)
+    with running(stage_of(play, echo(play, prepare=prepare, handle=handle, threads=4))):
+        until(lambda: play.committed() == 20)
+    assert play.answers() == [n for n in range(20) if n != 7]
+    (dead,) = play.dead()
+    assert (dead.key, dead.value) == (original.key, original.value)
+    assert dead.headers[: len(original.headers)] == original.headers
+    assert header(dead, "x-dlq-error-class") == "image.truncated"
+    assert header(dead, "x-dlq-offset") == str(original.offset)
+    (told,) = play.failures()
+    failed = ImageFailed.model_validate_json(told.value)
+    assert (failed.state, failed.reason) == ("failed", "image.truncated")
+    assert (failed.detail, told.partition) == ("The file is cut short. Send it again.", 3)
+
+
+def test_a_stage_that_answers_nobody_only_dead_letters(play):
+    play.send(1)
+
+    def prepare(event):
+        raise Reject("features.invalid", "no")
+
+    with running(stage_of(play, echo(play, prepare=prepare, answers=False))):
+        until(lambda: play.committed() == 1)
+    assert len(play.dead()) == 1 and play.failures() == []
+
+
+@pytest.mark.parametrize("where", ["prepare", "handle"])
+def test_what_is_skipped_is_committed_in_silence(play, where):
+    play.send(5)
+
+    def skip(*_):
+        raise Skip
+
+    with running(stage_of(play, echo(play, **{where: skip}))):
+        until(lambda: play.committed() == 5)
+    assert play.answers() == [] and play.dead() == [] and play.failures() == []
+
+
+B31 = {
+    "not JSON": (b"\x89PNG", {}),
+    "empty": (b"", {}),
+    "a tombstone": (None, {}),
+    "too large": (b"[" + b"1," * 150_000 + b"1]", {}),
+    "gzip": (b"\x1f\x8b\x08\x00\x00", {}),
+    "another event": (b"{}", {"ce_type": b"ModelPromoted.v1"}),
+    "no type": (b"{}", {"ce_type": None}),
+    "a later version": (b"{}", {"ce_type": "later"}),
+    "no id": (b"{}", {"ce_id": None}),
+    "a missing field": (b'{"image_id": "x"}', {}),
+}
+
+
+def test_b31_what_is_no_event_is_dead_lettered_and_the_next_is_answered(play):
+    play.send(1)
+    good = play.world.read(play.thing.topic)[0]
+    records = []
+    for value, changes in B31.values():
+        headers = {**dict(good.headers), **changes}
+        if headers["ce_type"] == "later":
+            headers["ce_type"] = dict(good.headers)["ce_type"].replace(b".v1", b".v9")
+        kept = tuple((k, v) for k, v in headers.items() if v is not None)
+        records.append(Record(good.topic, b"k", value, kept))
+    play.send_records(records)
+    play.send_records(
+        [Record(good.topic, b"k", good.value, (*good.headers, ("traceparent", b"00-zz-1")))]
+    )
+    breaker = Breaker(in_a_row=100, window=1000)
+    with running(stage_of(play, breaker=breaker)):
+        until(lambda: play.committed() == len(B31) + 2)
+    assert play.answers() == [0, 0], "a bad traceparent is no error: a new trace begins"
+    codes = Counter(header(dead, "x-dlq-error-class") for dead in play.dead())
+    assert codes == {"event.malformed": len(B31) - 1, "schema.unsupported": 1}
+    assert sorted(d.value or b"" for d in play.dead()) == sorted(r.value or b"" for r in records)
+
+
+@pytest.mark.parametrize("error", [Busy("no model yet"), ConnectionError("s3"), TimeoutError("s3")])
+@pytest.mark.parametrize("where", ["prepare", "handle", "keep"])
+def test_while_the_world_is_away_nothing_is_lost_and_nobody_is_blamed(twin, where, error):
+    twin.send(10)
+    tries = Counter()
+
+    def away(found, result):
+        tries[where] += 1
+        if tries[where] <= 5:
+            raise error
+        return result
+
+    options = {
+        "prepare": {"prepare": lambda event: away(event, None), "threads": 3},
+        "handle": {"handle": lambda items: away(items, [[twin.answered(i.event)] for i in items])},
+        "keep": {"keep": lambda event, value: away(event, None), "threads": 3},
+    }
+    with running(stage_of(twin, echo(twin, batch=4, **options[where]))):
+        until(lambda: twin.committed() == 10)
+    assert tries[where] > 5
+    assert twin.answers() == list(range(10)) and twin.dead() == [] and twin.failures() == []
+
+
+def test_an_event_that_is_held_does_not_hold_the_others(twin):
+    twin.send(10)
+    back = threading.Event()
+
+    def prepare(event):
+        if event.n == 0 and not back.is_set():
+            raise Busy("not this one")
+
+    with running(stage_of(twin, echo(twin, prepare=prepare))):
+        until(lambda: twin.answers() == list(range(1, 10)))
+        assert twin.committed() < 10
+        back.set()
+        until(lambda: twin.committed() == 10)
+
+
+def test_expired_work_is_dropped_before_it_costs_anything(play):
+    play.send(3, late=-1, reply_partition=2)
+    play.send(2)
+    seen = []
+
+    def prepare(event):
+        seen.append(event.n)
+
+    with running(stage_of(play, echo(play, prepare=prepare))):
+        until(lambda: play.committed() == 5)
+    assert sorted(seen) == [3, 4] == play.answers()
+    told = [ImageFailed.model_validate_json(r.value) for r in play.failures()]
+    assert {t.state for t in told} == {"expired"} and len(told) == 3
+    assert {r.partition for r in play.failures()} == {2}
+    assert play.dead() == []
+
+
+def test_what_expires_while_it_is_held_ends_as_expired(twin):
+    twin.send(1, late=0.5)
+
+    def prepare(event):
+        raise Busy("for ever")
+
+    with running(stage_of(twin, echo(twin, prepare=prepare))):
+        until(lambda: twin.committed() == 1)
+    assert [ImageFailed.model_validate_json(r.value).state for r in twin.failures()] == ["expired"]
+
+
+def test_f23_a_handler_that_crashes_on_one_event_gets_a_few_tries_and_a_dead_letter(play):
+    play.send(10)
+    tries = Counter()
+
+    def handle(items):
+        for item in items:
+            if item.event.n == 4:
+                tries[len(items)] += 1
+                raise KeyError("a bug")
+        return [[play.answered(i.event)] for i in items]
+
+    with running(stage_of(play, echo(play, handle=handle))):
+        until(lambda: play.committed() == 10)
+    assert tries[1] >= 3, "alone"
+    assert play.answers() == [n for n in range(10) if n != 4]
+    (dead,) = play.dead()
+    assert header(dead, "x-dlq-error-class") == "bug.KeyError"
+    assert header(dead, "x-dlq-attempts") == "3"
+    detail = ImageFailed.model_validate_json(play.failures()[0].value).detail
+    assert "KeyError" not in detail, "exception text is not for the phone"
+
+
+def test_a_handler_that_answers_too_few_is_a_bug_and_loses_nobody(twin):
+    twin.send(4)
+
+    def handle(items):
+        return [[twin.answered(i.event)] for i in items][: 1 if len(items) > 1 else 9]
+
+    with running(stage_of(twin, echo(twin, handle=handle))):
+        until(lambda: twin.committed() == 4)
+    assert twin.answers() == [0, 1, 2, 3]
+
+
+def test_f25_when_everything_fails_the_stage_stops_and_the_dead_are_few(play):
+    play.send(200)
+
+    def prepare(event):
+        raise RuntimeError("a bad deploy")
+
+    stage = stage_of(play, echo(play, prepare=prepare), breaker=Breaker(in_a_row=10))
+    with pytest.raises(TooManyDead, match="a bad deploy"), running(stage) as run:
+        run.thread.join(30)
+    assert len(play.dead()) < 15
+    assert play.committed() < 200
+
+
+def test_nothing_is_committed_before_it_is_acknowledged(twin):
+    twin.send(20)
+    twin.world.log.stall(True)
+    handled = threading.Event()
+
+    def handle(items):
+        handled.set()
+        return [[twin.answered(i.event)] for i in items]
+
+    with running(stage_of(twin, echo(twin, handle=handle))):
+        assert handled.wait(10)
+        time.sleep(0.6)  # three commit intervals
+        assert twin.committed() == 0
+        twin.world.log.stall(False)
+        until(lambda: twin.committed() == 20)
+
+
+def test_f26_while_answers_and_dead_letters_cannot_be_published_nothing_is_committed(twin):
+    twin.send(20)
+
+    def prepare(event):
+        if event.n % 2:
+            raise Reject("image.corrupt", "no")
+
+    twin.world.log.fail_produce(ConnectionError("brokers away"))
+    with running(stage_of(twin, echo(twin, prepare=prepare))):
+        time.sleep(0.8)
+        assert twin.committed() == 0
+        twin.world.log.fail_produce(None)
+        until(lambda: twin.committed() == 20)
+    assert twin.answers() == list(range(0, 20, 2))
+    assert len(twin.dead()) == 10
+
+
+def test_an_answer_that_cannot_be_written_as_json_is_a_bug_of_its_event_alone(twin):
+    twin.send(3)
+
+    def handle(items):
+        fat = [twin.answered(i.event) for i in items]
+        return [[a.model_copy(update={"client_id": "\ud800"}) if a.n == 1 else a] for a in fat]
+
+    with running(stage_of(twin, echo(twin, handle=handle))):
+        until(lambda: twin.committed() == 3)
+    assert twin.answers() == [0, 2]
+    assert len(twin.dead()) == 1
+
+
+def test_while_a_batch_computes_the_next_is_prepared(play):
+    play.send(40)
+    others = threading.Event()
+    seen = []
+
+    def prepare(event):
+        seen.append(event.n)
+        if len(seen) > 12:
+            others.set()
+
+    def handle(items):
+        assert others.wait(20), "nothing was prepared while the batch computed"
+        return [[play.answered(i.event)] for i in items]
+
+    with running(stage_of(play, echo(play, prepare=prepare, handle=handle, batch=4, threads=4))):
+        until(lambda: play.committed() == 40)
+
+
+def test_a_batch_takes_what_is_there_and_does_not_wait_for_more(twin):
+    sizes = []
+
+    def handle(items):
+        sizes.append(len(items))
+        return [[] for _ in items]
+
+    with running(stage_of(twin, echo(twin, handle=handle, batch=64))):
+        twin.send(1)
+        until(lambda: twin.committed() == 1)
+    assert sizes == [1]
+
+
+def test_a_stage_takes_no_more_than_its_window_and_goes_on_when_there_is_room(play):
+    play.send(200)
+    gate = threading.Event()
+
+    def handle(items):
+        gate.wait(30)
+        return [[play.answered(i.event)] for i in items]
+
+    work = echo(play, handle=handle, batch=2, ahead=3)
+    stage = stage_of(play, work)
+    with running(stage):
+        until(lambda: stage._traffic.in_flight >= work.window)
+        time.sleep(1)
+        # A paused consumer takes nothing; what a poll had begun to return may be one more.
+        assert stage._traffic.in_flight <= work.window + 1
+        gate.set()
+        until(lambda: play.committed() == 200)
+    assert play.answers() == list(range(200))
+
+
+def test_f19_members_come_and_go_and_every_event_is_answered(play):
+    def work(pace):
+        def handle(items):
+            time.sleep(pace)
+            return [[play.answered(i.event)] for i in items]
+
+        return echo(play, handle=handle, batch=4, threads=2)
+
+    play.send(200)
+    with running(stage_of(play, work(0.005))) as first:
+        until(lambda: play.committed() > 10)
+        with running(stage_of(play, work(0.005))) as second:
+            until(lambda: len(second.stage.partitions()) == 2)
+            play.send(100)
+            until(lambda: play.committed() > 150)
+            first.stop()
+            until(lambda: len(second.stage.partitions()) == 4)
+            play.send(50)
+            until(lambda: play.committed() == 350)
+    assert sorted(set(play.answers())) == list(range(350))
+    assert len(play.answers()) == 350, "a drained member leaves nothing to do twice"
+
+
+def test_a_lost_partition_commits_nothing_and_the_next_owner_does_the_work(twin):
+    twin.send(8)
+    gate, began = threading.Event(), threading.Event()
+
+    def handle(items):
+        began.set()
+        gate.wait(20)
+        return [[twin.answered(i.event)] for i in items]
+
+    log: MemoryLog = twin.world.log
+    stage = stage_of(twin, echo(twin, handle=handle))
+    with running(stage):
+        assert began.wait(10)
+        log.lose(stage._consumer)
+        until(lambda: stage._traffic._offsets._held == {} or stage.ready)
+        time.sleep(0.3)
+        assert twin.committed() == 0
+        gate.set()
+        with running(stage_of(twin)):
+            until(lambda: twin.committed() == 8)
+    assert sorted(set(twin.answers())) == list(range(8))
+
+
+def test_partitions_added_under_load_are_read_from_their_start(play):
+    play.send(50)
+    with running(stage_of(play)):
+        until(lambda: play.committed() == 50)
+        play.world.add_partitions(play.thing.topic, 7)
+        until(lambda: _spread(play) == 7, 60)
+        until(lambda: play.committed() == play.made, 60)
+    assert play.answers() == list(range(play.made))
+
+
+def _spread(play: Scene) -> int:
+    """How many partitions hold events by now; sends some more."""
+    play.send(20)
+    return len({r.partition for r in play.world.read(play.thing.topic)})
+
+
+def test_stopped_under_load_it_finishes_what_it_began_and_leaves_the_rest_to_the_next(play):
+    play.send(100)
+    began = threading.Event()
+
+    def handle(items):
+        began.set()
+        time.sleep(0.02)
+        return [[play.answered(i.event)] for i in items]
+
+    with running(stage_of(play, echo(play, handle=handle, batch=4, ahead=4))) as first:
+        assert began.wait(20)
+        first.stop()
+    done = len(play.answers())
+    assert 0 < done < 100 and play.committed() == done, "what was answered is committed"
+    with running(stage_of(play)):
+        until(lambda: play.committed() == 100)
+    assert play.answers() == list(range(100)), "nothing lost, nothing done twice"
+
+
+def test_what_must_be_kept_is_kept_before_it_is_published(play):
+    play.send(10)
+    kept = {}
+
+    def keep(event, value):
+        assert event.n not in play.answers()
+        kept[event.n] = value
+
+    with running(stage_of(play, echo(play, keep=keep, threads=2))):
+        until(lambda: play.committed() == 10)
+    published = [r.value for r in play.world.read(play.answer.topic)]
+    assert sorted(kept.values()) == sorted(published)
+
+
+def test_a_suspect_is_tried_alone(twin, tmp_path):
+    twin.send(12)
+    victim = next(r for r in twin.world.read(twin.thing.topic) if b'"n":5' in r.value)
+    from spine.journal import Journal
+
+    Journal(tmp_path / "j", 8).enter(victim.source, victim.offset)
+    batches = []
+
+    def handle(items):
+        batches.append([i.event.n for i in items])
+        return [[twin.answered(i.event)] for i in items]
+
+    with running(stage_of(twin, echo(twin, handle=handle), journal=tmp_path / "j")):
+        until(lambda: twin.committed() == 12)
+    assert [5] in batches and twin.answers() == list(range(12))
+    assert not Journal(tmp_path / "j", 8).suspects((victim.topic, victim.partition, victim.offset))
+
+
+def test_the_killer_is_dead_lettered_and_its_image_ends_as_failed(twin, tmp_path):
+    twin.send(3)
+    victim = next(r for r in twin.world.read(twin.thing.topic) if b'"n":1' in r.value)
+    from spine.journal import Journal
+
+    journal = Journal(tmp_path / "j", 8)
+    for _ in range(2):
+        journal.try_alone((victim.topic, victim.partition, victim.offset))
+    with running(stage_of(twin, journal=tmp_path / "j")):
+        until(lambda: twin.committed() == 3)
+    assert twin.answers() == [0, 2]
+    assert header(twin.dead()[0], "x-dlq-error-class") == "event.crash"
+    assert ImageFailed.model_validate_json(twin.failures()[0].value).reason == "event.crash"
