@@ -1,0 +1,163 @@
+"""What must stand before a service starts: Kafka, topics, records, keys.
+
+Whatever the environment names by URL is used as it is; what it does not name is embedded: a
+single-node Kafka, a folder of objects, SQLite.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ouroboros.exits import Exit, Trouble
+from ouroboros.home import Home
+from ouroboros.parts import Kafka, PartFailed, PartMissing, start_kafka
+from spine import admin, keys, packages
+from spine.migrations import migrate
+from spine.records import open_records
+from spine.settings import Settings
+
+Tell = Callable[[str], None]
+Profile = Literal["laptop", "cluster"]
+CLIENT = "home"  # whose the images are that this home's own key sends
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where everything is, and whose models are trusted."""
+
+    kafka: str = ""
+    blobs: str = ""
+    records: str = ""
+    model_keys: str = ""
+
+    def environ(self) -> dict[str, str]:
+        return {
+            "OUROBOROS_KAFKA_URL": self.kafka,
+            "OUROBOROS_BLOBS_URL": self.blobs,
+            "OUROBOROS_RECORDS_URL": self.records,
+            "OUROBOROS_MODEL_KEYS": self.model_keys,
+        }
+
+    def settings(self) -> Settings:
+        return Settings.load({**os.environ, **self.environ()})
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The embedded Kafka."""
+
+    kafka: Kafka
+    watched: Callable[[int, bool], None]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(self.kafka.pids.values())
+
+    def alive(self) -> bool:
+        return bool(self.kafka.pids)
+
+    def restart(self) -> None:
+        """On its own data and port. Raises PartFailed."""
+        for process in self.kafka.nodes.values():
+            self.watched(process.pid, False)
+        self.kafka.restart()
+        for pid in self.pids:
+            self.watched(pid, True)
+
+    def stop(self) -> None:
+        gone = self.pids
+        self.kafka.stop()
+        for pid in gone:
+            self.watched(pid, False)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the services stand on."""
+
+    urls: Urls
+    broker: Broker | None
+
+
+def lay(home: Home, profile: Profile, tell: Tell, watched: Callable[[int, bool], None]) -> Ground:
+    """Make everything ready that the services need. Raises Trouble."""
+    named = urls_of(home)
+    broker = None
+    if not named.kafka:
+        tell("starting Kafka")
+        broker = broker_of(home, watched)
+        named = Urls(broker.kafka.url, named.blobs, named.records, named.model_keys)
+    try:
+        settings = named.settings()
+        tell("preparing the records")
+        prepare_records(home, settings)
+        tell("preparing the topics")
+        prepare_topics(settings, profile)
+    except (ConnectionError, TimeoutError, ValueError) as error:
+        if broker:
+            broker.stop()
+        raise Trouble(Exit.AWAY, str(error), "check the three OUROBOROS_…_URL settings") from error
+    except BaseException:
+        if broker:
+            broker.stop()
+        raise
+    return Ground(named, broker)
+
+
+def urls_of(home: Home) -> Urls:
+    """The URLs that the environment names, else the embedded ones; Kafka's is empty until it
+    runs."""
+    return Urls(
+        kafka=os.environ.get("OUROBOROS_KAFKA_URL", ""),
+        blobs=os.environ.get("OUROBOROS_BLOBS_URL") or f"file://{home.folder / 'blobs'}",
+        records=os.environ.get("OUROBOROS_RECORDS_URL")
+        or f"sqlite:///{home.folder / 'records.db'}",
+        model_keys=trusted(home),
+    )
+
+
+def trusted(home: Home) -> str:
+    """The public keys whose models are served: those named, and this home's own."""
+    named = os.environ.get("OUROBOROS_MODEL_KEYS", "")
+    own = packages.public_of(signing_key(home))
+    return ",".join(dict.fromkeys([*filter(None, named.split(",")), own]))
+
+
+def signing_key(home: Home) -> packages.Key:
+    """The Ed25519 key that signs this home's models, made at the first call."""
+    path = home.folder / "signing.key"
+    if not path.exists():
+        home.make()
+        packages.save_key(path, packages.new_key())
+    return packages.load_key(path)
+
+
+def broker_of(home: Home, watched: Callable[[int, bool], None]) -> Broker:
+    try:
+        broker = Broker(start_kafka(home.kafka), watched)
+    except PartMissing as error:
+        raise Trouble(Exit.PART_MISSING, str(error)) from error
+    except PartFailed as error:
+        raise Trouble(Exit.NOT_READY, str(error), f"see {home.kafka}") from error
+    for pid in broker.pids:
+        watched(pid, True)
+    return broker
+
+
+def prepare_records(home: Home, settings: Settings) -> None:
+    """The tables, and an API key for this home where it has none that works."""
+    migrate(settings.records_url)
+    records = open_records(settings.records_url)
+    try:
+        held = home.read("api.key")
+        if not held or keys.verify(records, held) is None:
+            made, _ = keys.create(records, CLIENT, "made by ouroboros up", keys.SCOPES)
+            home.keep("api.key", made)
+    finally:
+        records.close()
+
+
+def prepare_topics(settings: Settings, profile: Profile) -> None:
+    """Every topic of the table, and a first offset for every group."""
+    admin.apply(settings, profile)
