@@ -178,6 +178,12 @@ def plain(folder: Path, node: int, known: Known) -> dict[str, object]:
         "share.coordinator.state.topic.replication.factor": copies,
         "share.coordinator.state.topic.min.isr": least,
         "group.initial.rebalance.delay.ms": 0,
+        # A dead member's partitions move within seconds (45 by default), and a living member hears
+        # of a rebalance within a second (5 by default).
+        "group.consumer.session.timeout.ms": 6000,
+        "group.consumer.min.session.timeout.ms": 1000,
+        "group.consumer.heartbeat.interval.ms": 1000,
+        "group.consumer.min.heartbeat.interval.ms": 500,
         "log.segment.bytes": 64 << 20,
         # A dead leader is replaced within about three seconds (nine by default).
         "broker.session.timeout.ms": 3000,
