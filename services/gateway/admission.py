@@ -1,0 +1,110 @@
+"""Admission: who may hand in an image now. Pure; time is passed in.
+
+Two gates stand before the body is read. The client's is a token bucket: each replica hands out the
+share of the rate that its reply partitions are of all, so the replicas need no common counter. The
+other is for all: while the oldest unanswered image is too old, taking more would only make
+everybody late.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MOST_CLIENTS = 10_000
+# An answer this fresh says how late we are now, whatever one stuck image says.
+FRESH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether this request may go on; `retry_after` in seconds where not."""
+
+    allowed: bool
+    remaining: int
+    retry_after: int
+
+
+@dataclass
+class Rates:
+    """A token bucket a client: `rate` images a second, `burst` at once, over all replicas.
+
+    `share` says which part of both is this replica's now, 0 to 1.
+    """
+
+    rate: float
+    burst: float
+    share: Callable[[], float]
+    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def take(self, client_id: str, now: float) -> Verdict:
+        """Take one token of the client's; `now` in monotonic seconds."""
+        share = self.share()
+        rate, burst = self.rate * share, max(1.0, self.burst * share)
+        tokens, since = self._buckets.get(client_id, (burst, now))
+        tokens = min(burst, tokens + (now - since) * rate)
+        if client_id not in self._buckets and len(self._buckets) >= MOST_CLIENTS:
+            self._forget(now)
+        if tokens < 1:
+            self._buckets[client_id] = (tokens, now)
+            return Verdict(False, 0, max(1, math.ceil((1 - tokens) / rate)))
+        self._buckets[client_id] = (tokens - 1, now)
+        return Verdict(True, int(tokens - 1), 0)
+
+    def fields(self, verdict: Verdict) -> dict[str, str]:
+        """The RateLimit fields of a response, for the client's whole policy."""
+        window = max(1, math.ceil(self.burst / self.rate))
+        reset = max(1, verdict.retry_after)
+        return {
+            "RateLimit-Policy": f'"client";q={int(self.burst)};w={window}',
+            "RateLimit": f'"client";r={verdict.remaining};t={reset}',
+        }
+
+    def _forget(self, now: float) -> None:
+        """Drop the buckets that are surely full again: they say nothing. Else the oldest half."""
+        full = self.burst / self.rate
+        kept = {c: b for c, b in self._buckets.items() if now - b[1] < full}
+        if len(kept) >= MOST_CLIENTS:
+            newest = sorted(kept.items(), key=lambda item: item[1][1])
+            kept = dict(newest[len(newest) // 2 :])
+        self._buckets = kept
+
+
+def share_of(owned: int, partitions: int) -> float:
+    """This replica's part of every client's rate. With nothing owned, e.g. just after its start,
+    a replica lets through what one partition would."""
+    return min(1.0, max(1, owned) / max(1, partitions))
+
+
+@dataclass
+class Backlog:
+    """Refuses when all are late, not when one image is stuck.
+
+    The oldest unanswered image alone would let one image of a broken model shut the door for
+    everybody. So fresh answers speak against it; and where none come, one image a second is let in
+    to find out whether the way is free again.
+    """
+
+    most_seconds: float
+    _oldest: float = 0.0
+    _answer: tuple[float, float] = (-math.inf, 0.0)  # when it came, how old its image was
+    _tried: float = -math.inf
+
+    def saw_oldest(self, age_seconds: float) -> None:
+        """The age of the oldest unanswered image; 0 where there is none."""
+        self._oldest = age_seconds
+
+    def saw_answer(self, age_seconds: float, now: float) -> None:
+        self._answer = (now, age_seconds)
+
+    def age(self, now: float) -> float:
+        """Seconds that an image accepted now may have to wait, as far as we can tell."""
+        came, age = self._answer
+        return min(self._oldest, age) if now - came <= FRESH_SECONDS else self._oldest
+
+    def admits(self, now: float) -> bool:
+        if self.age(now) <= self.most_seconds:
+            return True
+        if now - self._tried >= 1.0:
+            self._tried = now
+            return True
+        return False

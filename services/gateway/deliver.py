@@ -1,0 +1,154 @@
+"""Delivery: results become records, and wake those who wait.
+
+The record is the truth and Kafka the wake-up: the terminal row is written first, then the waiting
+request gets the row that stands, then the offset is committed. Twice is once, for of one attempt
+the first end wins.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from services.gateway import answer
+from services.gateway.admission import Backlog
+from services.gateway.waiting import Outcome, Waiting
+from spine import faults, telemetry
+from spine.blobs import Blobs
+from spine.events import Event, ImageClassified, ImageFailed, ImageReceived
+from spine.records import AcceptedRow, ImageRow, Records, TerminalRow
+from spine.stage import Busy, Item, Work
+
+Result = ImageClassified | ImageFailed
+E = TypeVar("E", bound=Event)
+
+# How long after its deadline an image may still be answered before the sweeper ends it.
+GRACE_SECONDS = 15.0
+SWEEP_AT_ONCE = 500
+AWAY = (ConnectionError, TimeoutError)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What delivery needs of its replica."""
+
+    records: Records
+    blobs: Blobs
+    waiting: Waiting
+    backlog: Backlog
+
+    def results(self) -> Work[Result, None]:
+        """The stage over `results`: one group over all gateways."""
+        return Work(
+            name="gateway",
+            events=(ImageClassified, ImageFailed),
+            prepare=_nothing,
+            handle=self.deliver,
+            answers=False,
+            batch=128,
+            ahead=256,
+        )
+
+    def pending(self) -> Work[ImageReceived, None]:
+        """The stage over `images` that lets lists and look-ups know what is on its way."""
+        return Work(
+            name="gateway-pending",
+            events=(ImageReceived,),
+            prepare=_nothing,
+            handle=self.note,
+            answers=False,
+            batch=256,
+            ahead=512,
+        )
+
+    def deliver(self, items: Sequence[Item[Result, None]]) -> Sequence[Iterable[Event]]:
+        """Write the ends, wake who waits. Raises Busy while the database is away: those who wait
+        are answered all the same, and the partition is held until the rows are written."""
+        now = datetime.now(UTC)
+        rows = [answer.row(i.event, self._ledger(i), now) for i in items]
+        try:
+            stands = self.records.finish(rows)
+        except AWAY as error:
+            self.waiting.wake(Outcome(r.image_id, r.state, r.attempt, _said(r)) for r in rows)
+            raise Busy("the records are away") from error
+        faults.point("gateway.after_record")
+        self._wake(stands)
+        self._observe(rows, stands)
+        self._forget(items, stands)
+        return [()] * len(items)
+
+    def note(self, items: Sequence[Item[ImageReceived, None]]) -> Sequence[Iterable[Event]]:
+        """Insert what was accepted, where nothing is known of it yet."""
+        self.records.accept([_accepted(i.event) for i in items])
+        return [()] * len(items)
+
+    def sweep(self, now: datetime) -> int:
+        """End what nobody answered in time; how many there were."""
+        overdue = self.records.overdue(now, GRACE_SECONDS, SWEEP_AT_ONCE)
+        if not overdue:
+            return 0
+        rows = [answer.expired(image, now) for image in overdue]
+        self._wake(self.records.finish(rows))
+        for _ in rows:
+            telemetry.ANSWER.labels("expired").observe(GRACE_SECONDS)
+        return len(rows)
+
+    def find(self, image_ids: Iterable[str]) -> list[Outcome]:
+        """The ends that the records know of; what one query a replica asks."""
+        found = self.records.get_many(image_ids).values()
+        return [o for image in found if (o := answer.outcome(image)) is not None]
+
+    def _ledger(self, item: Item[Result, None]) -> dict[str, float]:
+        return {**item.ledger, **self.waiting.known(item.event.image_id)}
+
+    def _wake(self, stands: Iterable[ImageRow]) -> None:
+        self.waiting.wake(o for image in stands if (o := answer.outcome(image)) is not None)
+
+    def _observe(self, rows: Sequence[TerminalRow], stands: Sequence[ImageRow]) -> None:
+        """Count each image once: by the delivery that wrote what stands."""
+        age = 0.0
+        for row, stood in zip(rows, stands, strict=True):
+            age = max(age, (row.finished_at - row.received_at).total_seconds())
+            if stood.finished_at == row.finished_at:
+                took = (row.finished_at - row.received_at).total_seconds()
+                telemetry.ANSWER.labels(row.state).observe(took)
+        self.backlog.saw_answer(age, time.monotonic())
+
+    def _forget(self, items: Sequence[Item[Result, None]], stands: Sequence[ImageRow]) -> None:
+        """Features that were written while their image was being deleted go as well."""
+        for item, stood in zip(items, stands, strict=True):
+            if stood.state == "deleted" and isinstance(item.event, ImageClassified):
+                self.blobs.delete(f"features/{item.event.feature_space}/{stood.image_id}")
+
+
+def every(seconds: float, do: Callable[[], object], stopped: Callable[[float], bool]) -> None:
+    """Do it again and again until `stopped(seconds)`, which waits, says so; the world being away
+    costs one round."""
+    log = telemetry.logger(__name__)
+    while not stopped(seconds):
+        try:
+            do()
+        except AWAY as error:
+            log.warning("away", what=getattr(do, "__name__", "task"), error=str(error))
+
+
+def _nothing(event: Event) -> None:
+    """Nothing to fetch: an answer is all in its event."""
+
+
+def _said(row: TerminalRow) -> bytes:
+    return row.answer.encode()
+
+
+def _accepted(event: ImageReceived) -> AcceptedRow:
+    return AcceptedRow(
+        event.image_id,
+        event.client_id,
+        event.model,
+        event.received_at,
+        event.expires_at,
+        event.content_type,
+        event.size,
+        event.attempt,
+    )
