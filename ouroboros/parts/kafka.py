@@ -146,7 +146,7 @@ def write_node(folder: Path, node: int, known: Known) -> None:
         for user, word in known.passwords.items()
     ]
     command = [java(), "-Xmx64m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*"]
-    tool = ["kafka.tools.StorageTool", "format", "-t", known.cluster, "-c", str(file)]
+    tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={known.cluster}", "-c", str(file)]
     done = subprocess.run([*command, *tool, *scram], capture_output=True, text=True)
     if done.returncode:
         raise PartFailed(f"Kafka's storage could not be formatted:\n{done.stderr[-2000:]}")
