@@ -12,7 +12,7 @@ from services.classifier.decide import decide
 from services.classifier.head import Floats, Head, Verdicts, infer
 from spine.events import Event, FeaturesExtracted, ImageClassified
 from spine.slots import Slots
-from spine.stage import Busy, Item, Reject, Skip, Work
+from spine.work import Busy, Item, Reject, Skip, Work
 
 MAX_DIMENSION = 65_536
 Features = Item[FeaturesExtracted, Floats]
