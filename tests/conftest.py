@@ -1,7 +1,7 @@
 """Real parts for the tests, started once a session when a test first asks.
 
 Kafka must start, or the tests that use it fail; what else is missing skips its tests, with the
-reason. `OUROBOROS_TEST_PARTS=docker` takes the parts from containers instead (see CONTRIBUTING).
+reason. `OUROBOROS_TEST_PARTS=docker` takes the shared ones from containers (see CONTRIBUTING).
 """
 
 import os
@@ -15,6 +15,7 @@ import pytest
 
 from ouroboros import parts
 from spine import telemetry
+from tests import containers
 
 # Log as the services do: one line of JSON, no coloured tracebacks with everything in them.
 telemetry.configure("tests")
@@ -30,8 +31,21 @@ def parts_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def kafka(parts_folder: Path) -> Iterator[parts.Kafka]:
+def from_containers() -> Iterator[bool]:
+    """Whether the shared parts are containers; they run while the session does."""
+    if not containers.wanted():
+        yield False
+        return
+    with containers.running():
+        yield True
+
+
+@pytest.fixture(scope="session")
+def kafka(parts_folder: Path, from_containers: bool) -> Iterator[parts.Kafka]:
     """One real broker. Tests share it: use `unique` for topics and groups, and do not kill it."""
+    if from_containers:
+        yield containers.kafka()
+        return
     try:
         running = parts.start_kafka(parts_folder / "kafka")
     except parts.PartMissing as missing:
@@ -73,7 +87,10 @@ def secure_kafka(parts_folder: Path) -> Iterator[parts.Kafka]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(parts_folder: Path) -> Iterator[parts.S3]:
+def s3_server(parts_folder: Path, from_containers: bool) -> Iterator[parts.S3]:
+    if from_containers:
+        yield containers.s3()
+        return
     try:
         running = parts.start_s3(parts_folder / "s3")
     except parts.PartMissing as missing:
@@ -93,13 +110,18 @@ def s3(s3_server: parts.S3, monkeypatch: pytest.MonkeyPatch) -> parts.S3:
 
 
 @pytest.fixture
-def bucket_url(s3: parts.S3, unique: Callable[[str], str]) -> str:
-    """A fresh, empty bucket."""
+def bucket_url(s3: parts.S3, unique: Callable[[str], str], from_containers: bool) -> str:
+    """A fresh, empty bucket, or an empty place in a container's only one."""
+    if from_containers:
+        return f"{s3.url}/{unique('place')}"
     return s3.make_bucket(unique("bucket"))
 
 
 @pytest.fixture(scope="session")
-def postgres(parts_folder: Path) -> Iterator[parts.Postgres]:
+def postgres(parts_folder: Path, from_containers: bool) -> Iterator[parts.Postgres]:
+    if from_containers:
+        yield containers.postgres()
+        return
     try:
         running = parts.start_postgres(parts_folder / "postgres")
     except parts.PartMissing as missing:

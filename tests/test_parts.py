@@ -1,76 +1,22 @@
-"""The starter of real parts: they start, die, come back with what they held, and leave nothing."""
+"""The starter of real parts: a part dies as it should, and what is missing is told."""
 
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    NewTopic,
-    ResourcePatternType,
-    ResourceType,
-)
 
 from ouroboros import parts
 from ouroboros.parts import jvm
 from ouroboros.parts import process as process_part
-from ouroboros.parts.postgres import installed, pgserver
-from spine.blobs import Exists, Missing, open_blobs
+from tests import containers
 
 Unique = Callable[[str], str]
-
-
-def conf(kafka: parts.Kafka) -> dict[str, str | int]:
-    return {"bootstrap.servers": kafka.servers, "log_level": 0}
-
-
-def secure_conf(kafka: parts.Kafka, user: str, password: str | None = None) -> dict[str, str | int]:
-    return {
-        **conf(kafka),
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": user,
-        "sasl.password": password or kafka.passwords[user],
-        "ssl.ca.location": str(kafka.ca),
-    }
-
-
-def make_topic(config: dict[str, str | int], name: str, partitions: int, copies: int) -> None:
-    admin = AdminClient(config)
-    admin.create_topics([NewTopic(name, partitions, copies)])[name].result(20)
-
-
-def send(config: dict[str, str | int], topic: str, value: bytes, ms: int = 15_000) -> str:
-    """What became of one message: OK, or the name of the error."""
-    told: list[str] = []
-    producer = Producer({**config, "acks": "all", "message.timeout.ms": ms})
-    producer.produce(topic, value, on_delivery=lambda e, _: told.append(e.name() if e else "OK"))
-    producer.flush(ms / 1000 + 2)
-    return told[0]
-
-
-def read(config: dict[str, str | int], topic: str) -> bytes:
-    consumer = Consumer({**config, "group.id": "reader", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    try:
-        message = consumer.poll(20)
-        assert message is not None and message.error() is None
-        return message.value()
-    finally:
-        consumer.close()
 
 
 def alive(pid: int) -> bool:
@@ -90,214 +36,6 @@ def gone(pid: int) -> bool:
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.05)
     return not alive(pid)
-
-
-@pytest.mark.real
-def test_a_killed_kafka_comes_back_on_its_port_with_what_it_held(
-    parts_folder: Path, unique: Unique
-) -> None:
-    kafka = parts.start_kafka(parts_folder / unique("killed"))
-    try:
-        topic, first = unique("kept"), kafka.pids[1]
-        make_topic(conf(kafka), topic, 1, 1)
-        assert send(conf(kafka), topic, b"before") == "OK"
-        kafka.kill()
-        assert kafka.pids == {} and gone(first)
-        kafka.restart()
-        assert kafka.pids[1] != first
-        assert read(conf(kafka), topic) == b"before"
-        kafka.stop()
-        again = parts.start_kafka(kafka.folder)
-        assert again.url == kafka.url
-        assert read(conf(again), topic) == b"before"
-        again.stop(gently=False)
-    finally:
-        kafka.stop(gently=False)
-
-
-@pytest.mark.real
-def test_a_kafka_whose_port_was_taken_meanwhile_starts_on_another(
-    parts_folder: Path, unique: Unique
-) -> None:
-    kafka = parts.start_kafka(parts_folder / unique("moved"))
-    topic = unique("kept")
-    make_topic(conf(kafka), topic, 1, 1)
-    assert send(conf(kafka), topic, b"before") == "OK"
-    kafka.stop()
-    with socket.create_server(("127.0.0.1", kafka.ports[0])):
-        moved = parts.start_kafka(kafka.folder)
-    try:
-        assert moved.ports != kafka.ports
-        assert read(conf(moved), topic) == b"before"
-    finally:
-        moved.stop(gently=False)
-
-
-@pytest.mark.real
-def test_kafka_makes_no_topic_by_itself(kafka: parts.Kafka, unique: Unique) -> None:
-    assert send(conf(kafka), unique("never-made"), b"x", 3000) in (
-        "_UNKNOWN_TOPIC",
-        "UNKNOWN_TOPIC_OR_PART",
-        "_MSG_TIMED_OUT",
-    )
-
-
-@pytest.mark.real
-@pytest.mark.cluster
-def test_three_brokers_keep_taking_records_while_one_is_dead(
-    cluster: parts.Kafka, unique: Unique
-) -> None:
-    topic = unique("survives")
-    make_topic(conf(cluster), topic, 3, 3)
-    cluster.kill(2)
-    try:
-        assert set(cluster.pids) == {1, 3}
-        assert send(conf(cluster), topic, b"with two", 30_000) == "OK"
-    finally:
-        cluster.restart(2)
-    assert set(cluster.pids) == {1, 2, 3}
-
-
-@pytest.mark.real
-def test_a_secure_kafka_lets_a_user_do_what_an_acl_allows_and_nothing_else(
-    secure_kafka: parts.Kafka, unique: Unique
-) -> None:
-    admin, gateway = secure_conf(secure_kafka, "admin"), secure_conf(secure_kafka, "gateway")
-    topic = unique("guarded")
-    make_topic(admin, topic, 1, 1)
-    assert send(admin, topic, b"x") == "OK"
-    assert send(gateway, topic, b"x") == "TOPIC_AUTHORIZATION_FAILED"
-    allow = AclBinding(
-        ResourceType.TOPIC,
-        topic,
-        ResourcePatternType.LITERAL,
-        "User:gateway",
-        "*",
-        AclOperation.WRITE,
-        AclPermissionType.ALLOW,
-    )
-    client = AdminClient(admin)
-    client.create_acls([allow])[allow].result(10)
-    end = time.monotonic() + 10
-    while (told := send(gateway, topic, b"x")) != "OK" and time.monotonic() < end:
-        assert told == "TOPIC_AUTHORIZATION_FAILED"  # until the broker has read the new rule
-    assert told == "OK"
-
-
-@pytest.mark.real
-def test_a_secure_kafka_takes_no_wrong_password_and_no_plain_client(
-    secure_kafka: parts.Kafka, unique: Unique
-) -> None:
-    topic = unique("guarded")
-    make_topic(secure_conf(secure_kafka, "admin"), topic, 1, 1)
-    wrong = secure_conf(secure_kafka, "admin", "not the password")
-    assert send(wrong, topic, b"x", 3000) == "_MSG_TIMED_OUT"
-    assert send(conf(secure_kafka), topic, b"x", 3000) == "_MSG_TIMED_OUT"
-    with pytest.raises(KafkaException):
-        AdminClient(conf(secure_kafka)).list_topics(timeout=3)
-
-
-@pytest.mark.real
-def test_s3_keeps_objects_over_a_kill_and_refuses_to_overwrite(
-    s3: parts.S3, bucket_url: str
-) -> None:
-    blobs = open_blobs(bucket_url)
-    blobs.put("images/a", b"photo", create=True)
-    with pytest.raises(Exists):
-        blobs.put("images/a", b"another", create=True)
-    s3.kill()
-    with pytest.raises(ConnectionError):
-        blobs.get("images/a")
-    s3.restart()
-    assert blobs.get("images/a") == b"photo"
-    with pytest.raises(Missing):
-        blobs.get("images/b")
-
-
-@pytest.mark.real
-def test_s3_refuses_a_wrong_secret(
-    s3: parts.S3, bucket_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not the secret")
-    with pytest.raises(ConnectionError):
-        open_blobs(bucket_url).put("images/a", b"photo")
-
-
-@pytest.mark.real
-def test_s3_without_extended_attributes_keeps_metadata_beside(
-    parts_folder: Path, unique: Unique, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ouroboros.parts.s3.has_attributes", lambda _: False)
-    try:
-        s3 = parts.start_s3(parts_folder / unique("sidecar"))
-    except parts.PartMissing as missing:
-        pytest.skip(f"no S3 server: {missing}")
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    try:
-        blobs = open_blobs(s3.url)
-        blobs.put("images/a", b"photo")
-        assert blobs.get("images/a") == b"photo"
-        assert any((s3.folder / "meta").iterdir())
-    finally:
-        s3.stop()
-
-
-@pytest.mark.real
-def test_a_killed_postgres_comes_back_with_what_it_held(parts_folder: Path, unique: Unique) -> None:
-    try:
-        postgres = parts.start_postgres(parts_folder / unique("pg"))
-    except parts.PartMissing as missing:
-        pytest.skip(f"no PostgreSQL: {missing}")
-    try:
-        with psycopg.connect(postgres.url) as connection:
-            connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
-        postgres.kill()
-        with pytest.raises(psycopg.OperationalError):
-            psycopg.connect(postgres.url)
-        postgres.restart()
-        with psycopg.connect(postgres.url) as connection:
-            assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
-    finally:
-        postgres.stop()
-    assert gone(postgres.pid)
-
-
-@pytest.mark.real
-def test_each_test_has_a_database_of_its_own(database_url: str, postgres_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        tables = connection.execute(
-            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-        ).fetchone()
-        names = connection.execute("SELECT current_database()").fetchone()
-    assert tables == (0,)
-    assert names is not None and not postgres_url.endswith(names[0])
-
-
-@pytest.mark.real
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root must drop to another user")
-def test_postgres_as_root_says_which_folder_keeps_its_user_out(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    with pytest.raises(parts.PartFailed, match=re.escape(str(tmp_path))) as told:
-        parts.start_postgres(tmp_path / "inner")
-    assert "keeps out" in str(told.value)
-
-
-@pytest.mark.real
-def test_toxiproxy_cuts_a_connection_and_lets_it_through_again(
-    kafka: parts.Kafka, toxiproxy: parts.Toxiproxy, unique: Unique
-) -> None:
-    name = unique("cut")
-    port = toxiproxy.proxy(name, kafka.ports[0])
-    assert process_part.answers(port)
-    toxiproxy.enable(name, False)
-    assert not process_part.answers(port)
-    toxiproxy.enable(name, True)
-    toxiproxy.toxic(name, "latency", latency=5)
-    assert process_part.answers(port)
-    with pytest.raises(urllib.error.HTTPError, match="404") as told:
-        toxiproxy.toxic("no-such-proxy", "latency", latency=5)
-    told.value.close()
 
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(600)"]
@@ -419,30 +157,41 @@ def test_the_jars_are_those_that_the_pom_pins() -> None:
     assert "repositor" not in pom.split("-->", 1)[1]
 
 
-@pytest.mark.real
-@pytest.mark.skipif(not pgserver(), reason="pgserver has no wheel for this Python")
-@pytest.mark.parametrize("deep", [False, True], ids=["reachable", "for root alone"])
-def test_postgres_comes_from_pypi_where_the_system_has_none(
-    parts_folder: Path, unique: Unique, monkeypatch: pytest.MonkeyPatch, deep: bool
-) -> None:
-    monkeypatch.setattr("ouroboros.parts.postgres.SYSTEM", parts_folder / "none")
-    monkeypatch.setenv("PATH", str(parts_folder))
-    if deep:
-        monkeypatch.setattr("ouroboros.parts.postgres.closed", lambda f: "pgserver" in f.parts)
-    postgres = parts.start_postgres(parts_folder / unique("pypi"))
-    try:
-        with psycopg.connect(postgres.url) as connection:
-            assert connection.execute("SELECT 7").fetchone() == (7,)
-        assert (postgres.folder / "server").exists() == (deep and os.geteuid() == 0)
-    finally:
-        postgres.stop()
+def fake_docker(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> Path:
+    """A docker that writes down how it was called."""
+    calls, docker = folder / "calls", folder / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho no engine >&2\nexit {status}\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin")
+    return calls
 
 
-def test_a_missing_postgres_is_told_with_what_installs_it(
+def test_containers_are_started_and_removed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ouroboros.parts.postgres.SYSTEM", tmp_path)
-    monkeypatch.setattr("ouroboros.parts.postgres.pgserver", list)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(parts.PartMissing, match="apt install postgresql"):
-        installed()
+    calls = fake_docker(tmp_path, monkeypatch, 0)
+    with containers.running():
+        assert calls.read_text().rstrip().endswith("up --detach --wait kafka s3 postgres")
+    assert calls.read_text().rstrip().endswith("down --volumes")
+    assert containers.kafka().url == "kafka://127.0.0.1:9092"
+    assert containers.s3().env["AWS_ENDPOINT_URL"] == containers.s3().endpoint
+    assert containers.postgres().url == "postgresql://ouroboros:ouroboros@127.0.0.1:5432/postgres"
+
+
+def test_containers_without_an_engine_are_a_failure_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_docker(tmp_path, monkeypatch, 1)
+    with pytest.raises(parts.PartFailed, match="no engine"), containers.running():
+        raise AssertionError("not reached")
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(parts.PartMissing, match="no docker"), containers.running():
+        raise AssertionError("not reached")
+
+
+def test_a_choice_of_parts_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUROBOROS_TEST_PARTS", "podman")
+    with pytest.raises(ValueError, match="native or docker"):
+        containers.wanted()
+    monkeypatch.setenv("OUROBOROS_TEST_PARTS", "")
+    assert not containers.wanted()

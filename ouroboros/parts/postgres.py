@@ -21,6 +21,7 @@ class Postgres:
     folder: Path
     port: int
     process: list[Process] = field(repr=False, compare=False)
+    password: str = field(default="", repr=False)  # local clients need none
 
     @property
     def url(self) -> str:
@@ -28,7 +29,8 @@ class Postgres:
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        return f"postgresql://ouroboros@127.0.0.1:{self.port}/{database}"
+        user = f"ouroboros:{self.password}" if self.password else "ouroboros"
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     @property
     def pid(self) -> int:
