@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,25 +34,39 @@ COMMAND = (sys.executable, "-P", "-m", "spine.decoder")
 LENGTH = struct.Struct("<I")
 READY = b"ready\n"
 START_SECONDS = 30.0
+# Wall over CPU seconds that an image may take: a busy machine is not the image's fault.
+WALL = 4
 # Outside causes (the machine is out of memory, someone kills children) before we say so.
 STARTS = 3
 PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
 
 class Died(Exception):
-    """The child ended, or was ended, while it had an image."""
+    """The child ended, or must be ended, while it had an image."""
+
+    code = "image.crash"
+    detail = "The image breaks our decoder; export it again."
+    again = True  # the machine may be to blame: one more try, in a fresh child
 
 
 class TooSlow(Died):
-    """It took longer than the wall clock allows; the machine may be to blame."""
+    """More wall time than an image may take."""
+
+    code = "image.timeout"
+    detail = "The image takes too long to decode; export it again."
 
 
-class TooMuchCpu(Died):
-    """It used more CPU time than one image may: the image is to blame."""
+class TooMuchCpu(TooSlow):
+    """More CPU time than an image may take: nothing but the image is to blame."""
+
+    again = False
 
 
 class DecoderPool:
     """`count` decoding processes. `decode` may be called by any number of threads."""
+
+    # Images after which a child is replaced: what a decoder leaks is given back.
+    recycle = 5000
 
     def __init__(
         self,
@@ -61,38 +75,37 @@ class DecoderPool:
         limits: Limits,
         memory_mb: int = 768,
         seconds: float = 5.0,
-        recycle: int = 5000,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        """`seconds` of CPU an image may use, twice that of wall time; a child is replaced after
-        `recycle` images."""
-        self._limits, self._recycle = limits, recycle
+        """`seconds` of CPU an image may use, and four times that of wall time."""
+        self._limits = limits
         self._make = partial(Child, command, preprocessing, limits, memory_mb, seconds)
         # A place stays in the queue when its child could not be made: None, made on next use.
         self._idle: queue.LifoQueue[Child | None] = queue.LifoQueue()
         self._places = count
+        # Hears the code of each child that an image cost.
+        self.on_death: Callable[[str], None] = lambda code: None
         for _ in range(count):
             self._idle.put(self._make())
 
     def decode(self, data: bytes) -> Decoded:
         """One image. Raises Unreadable, and ConnectionError where no child can be started."""
         probe(data, self._limits)
-        try:
-            return self._decode(data)
-        except TooMuchCpu:
-            pass
-        except Died:
-            # Perhaps it was not the image: once more, in a fresh child.
-            with contextlib.suppress(TooSlow, TooMuchCpu):
-                try:
-                    return self._decode(data, fresh=True)
-                except (TooSlow, TooMuchCpu):
-                    raise
-                except Died:
-                    raise Unreadable(
-                        "image.crash", "The image breaks our decoder; export it again."
-                    ) from None
-        raise Unreadable("image.timeout", "The image takes too long to decode; export it again.")
+        for fresh in (False, True):
+            try:
+                return self._decode(data, fresh)
+            except Died as error:
+                self.on_death(error.code)
+                death = error
+            if not death.again:
+                break
+        raise Unreadable(death.code, death.detail)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the children; waits for images that are being decoded."""
@@ -107,13 +120,13 @@ class DecoderPool:
         with self._idle.mutex:
             return [child.pid for child in self._idle.queue if child is not None]
 
-    def _decode(self, data: bytes, fresh: bool = False) -> Decoded:
+    def _decode(self, data: bytes, fresh: bool) -> Decoded:
         child = self._idle.get()
         keep = False
         try:
             child = self._live(child, fresh)
             answer = child.ask(data)
-            keep = answer.get("code") != "image.memory" and child.served < self._recycle
+            keep = answer.get("code") != "image.memory" and child.served < self.recycle
             return child.decoded(answer)
         finally:
             if not keep and child is not None:
@@ -152,7 +165,7 @@ class Child:
     ) -> None:
         side = preprocessing.side
         self._shape, self._offset = (side, side, 3), limits.max_bytes
-        self._wall = 2 * seconds
+        self.wall = WALL * seconds
         self._region, fd = shared(limits.max_bytes + side * side * 3)
         self.served, self._hello = 0, False
         order = {
@@ -198,7 +211,7 @@ class Child:
             os.write(self._pipe(self._process.stdin), LENGTH.pack(len(data)))
         except BrokenPipeError:
             raise Died from None
-        answer: dict[str, Any] = json.loads(self._read(time.monotonic() + self._wall))
+        answer: dict[str, Any] = json.loads(self._read(time.monotonic() + self.wall))
         return answer
 
     def decoded(self, answer: dict[str, Any]) -> Decoded:
@@ -287,6 +300,8 @@ def answered(
         decoded = how(data, preprocessing, limits)
     except Unreadable as error:
         return {"code": error.code, "detail": error.detail}
+    except MemoryError:
+        return {"code": "image.memory", "detail": "The image needs too much memory; shrink it."}
     pixels[:] = decoded.pixels
     return {
         "width": decoded.width,

@@ -5,6 +5,7 @@ Runs in the limited processes of `spine.decoder`; call it directly only on image
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -230,7 +231,7 @@ def quality(pixels: NDArray[np.uint8]) -> dict[str, float]:
     }
 
 
-def tensor(batch: "list[NDArray[np.uint8]]", preprocessing: Preprocessing) -> NDArray[Any]:
+def tensor(batch: Sequence[NDArray[np.uint8]], preprocessing: Preprocessing) -> NDArray[Any]:
     """The backbone's input of uint8 [S, S, 3] images: [N, S, S, 3] or [N, 3, S, S]."""
     stacked = np.stack(batch)
     if preprocessing.color == "bgr":

@@ -1,0 +1,102 @@
+"""A backbone: pixels to embeddings by ONNX Runtime, from a model package."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from spine import golden
+from spine.images import Preprocessing
+from spine.onnxfile import Refused
+from spine.packages import Package
+from spine.pixels import tensor
+from spine.slots import Claim
+
+# Other CPUs round differently in a hundred layers; a wrong backbone is off by far more.
+TOLERANCE = 1e-2
+IMAGES = "image"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone that has proved itself on its golden images. Any number of threads may run it."""
+
+    name: str
+    version: str
+    feature_space: str
+    preprocessing: Preprocessing
+    input: str
+    output: str
+    session: ort.InferenceSession
+
+    def run(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """uint8 [S, S, 3] RGB images to float32 [N, D]."""
+        return infer(self.session, self.input, self.output, tensor(images, self.preprocessing))
+
+
+def open_backbone(package: Package, threads: int = 1, claim: Claim = lambda _: None) -> Backbone:
+    """Load it, warm it up, compare it with its golden embeddings. Raises Refused."""
+    manifest = package.manifest
+    if manifest.kind != "backbone":
+        raise Refused("package.kind", f"a {manifest.kind}, where a backbone is wanted")
+    try:
+        preprocessing = Preprocessing.from_dict(manifest.preprocessing)
+    except ValueError as error:
+        raise Refused("package.preprocessing", str(error)) from None
+    claim(2 * len(package.model))
+    backbone = Backbone(
+        manifest.name,
+        manifest.version,
+        manifest.feature_space,
+        preprocessing,
+        manifest.input.name,
+        manifest.output.name,
+        started(package.model, threads),
+    )
+    prove(backbone, golden.load(package.golden))
+    return backbone
+
+
+def started(model: bytes, threads: int = 1) -> ort.InferenceSession:
+    """A session of `threads` threads. Raises Refused.
+
+    8-bit weights are dequantised once: kept in QDQ form, inference takes twice as long.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has a dozen kinds, none of which is a bug of ours
+        raise Refused("onnx.load", f"the runtime refuses it: {type(error).__name__}") from None
+
+
+def infer(
+    session: ort.InferenceSession, name: str, output: str, batch: NDArray[Any]
+) -> NDArray[np.float32]:
+    """float32 [N, D] of a batch; an output [N, D, 1, 1] or [N, 1, 1, D] is flattened."""
+    (found,) = session.run([output], {name: batch})
+    flat: NDArray[np.float32] = found.reshape(len(batch), -1).astype(np.float32, copy=False)
+    return flat
+
+
+def prove(backbone: Backbone, expected: golden.Golden) -> float:
+    """Run the golden images, which also warms it up; the greatest difference. Raises Refused."""
+    images = expected.inputs.get(IMAGES)
+    side = backbone.preprocessing.side
+    if images is None or not len(images) or "embedding" not in expected.outputs:
+        raise Refused("golden.malformed", "a backbone needs golden `image` and `embedding`")
+    if images.shape[1:] != (side, side, 3) or images.dtype != np.uint8:
+        raise Refused("golden.shape", f"golden images must be uint8 [N, {side}, {side}, 3]")
+    try:
+        found = backbone.run(list(images))
+    except Exception as error:  # as above
+        raise Refused("onnx.run", f"it fails on golden images: {type(error).__name__}") from None
+    return golden.compare(expected, {"embedding": found}, TOLERANCE)
