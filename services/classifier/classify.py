@@ -10,9 +10,12 @@ import numpy as np
 
 from services.classifier.decide import decide
 from services.classifier.head import Floats, Head, Verdicts, infer
+from spine import telemetry
 from spine.events import Event, FeaturesExtracted, ImageClassified
 from spine.slots import Slots
 from spine.work import Busy, Item, Reject, Skip, Work
+
+log = telemetry.logger(__name__)
 
 MAX_DIMENSION = 65_536
 Features = Item[FeaturesExtracted, Floats]
@@ -54,7 +57,7 @@ def work(
                 answers[at] = (answer,)
         return answers
 
-    return Work("classifier", (FeaturesExtracted,), prepare, handle, batch=batch, ahead=4 * batch)
+    return Work("classifier", (FeaturesExtracted,), prepare, handle, batch=batch, ahead=2 * batch)
 
 
 def classify(head: Head, items: Sequence[Features], review_below: float) -> list[ImageClassified]:
@@ -126,6 +129,20 @@ def is_of(head: Head, item: Features, passed_over: PassedOver) -> bool:
         return True
     passed_over(item.event, head.feature_space)
     return False
+
+
+def passing_over(seconds: float = 60.0) -> PassedOver:
+    """Count what is passed over, and log it once in a while for each model."""
+    said: dict[str, float] = {}
+
+    def note(event: FeaturesExtracted, champion_space: str) -> None:
+        telemetry.PASSED_OVER.labels(event.model).inc()
+        if time.monotonic() >= said.get(event.model, 0.0):
+            said[event.model] = time.monotonic() + seconds
+            spaces = {"space": event.feature_space, "champion_space": champion_space}
+            log.warning("features of another space passed over", model=event.model, **spaces)
+
+    return note
 
 
 def by_model(items: Sequence[Features]) -> dict[str, list[int]]:

@@ -1,0 +1,64 @@
+"""Run the classifier: `python -m services.classifier`. Wiring only."""
+
+import os
+import signal
+import socket
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.classifier.classify import passing_over, work
+from services.classifier.head import Head
+from services.classifier.reload import Follower, serves_of
+from services.classifier.serving import Serving
+from services.classifier.status import saying
+from spine import packages, telemetry
+from spine.blobs import open_blobs
+from spine.events import ModelPromoted
+from spine.kafka import open_log
+from spine.settings import ClassifierSettings
+from spine.slots import Slots
+from spine.stage import Stage
+
+
+def main() -> None:
+    settings = ClassifierSettings.load()
+    telemetry.configure("classifier", settings.replica, settings.log_level)
+    replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
+    journal = settings.journal or f"{tempfile.gettempdir()}/classifier-{replica}.journal"
+    kafka, slots, serves = open_log(settings), Slots[Head](), serves_of(settings.models)
+    producer, reader = kafka.producer(), kafka.reader([ModelPromoted.topic], from_start=True)
+    keys = packages.public_keys(settings.model_keys)
+    fetch = partial(packages.read, open_blobs(settings.blobs_url), public_keys=keys)
+    follower = Follower(reader, slots, fetch, saying(producer), serves, replica)
+    classifier = work(
+        slots,
+        serves=serves,
+        passed_over=passing_over(),
+        review_below=settings.review_below,
+        batch=settings.batch,
+        stand_in_ms=settings.stand_in_ms,
+    )
+    stage: Stage[Any, Any] = Stage(
+        classifier,
+        kafka,
+        producer=producer,
+        journal=Path(journal),
+        drain_seconds=settings.drain_seconds,
+    )
+    serving = Serving(follower, stage)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: serving.stop())
+    health = telemetry.serve_health(settings.metrics_port, lambda: serving.ready)
+    try:
+        serving.run()
+    finally:
+        health.shutdown()
+        reader.close()
+        producer.close()
+        slots.close()
+
+
+if __name__ == "__main__":
+    main()
