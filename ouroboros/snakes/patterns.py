@@ -73,7 +73,8 @@ def eyespots(x: Floats, angle: Floats, kind: Species, chance: Floats) -> Floats:
 
 def blotches(x: Floats, angle: Floats, kind: Species, chance: Floats) -> Floats:
     along = repeat(x + (angle > 0) * kind.period / 2, kind.period)
-    away: Floats = (np.hypot(along / (kind.period * kind.duty / 2), (np.abs(angle) - 0.6) / 0.5) - 1) * 0.4
+    along = along / (kind.period * kind.duty / 2)
+    away: Floats = (np.hypot(along, (np.abs(angle) - 0.6) / 0.5) - 1) * 0.4
     return away
 
 
