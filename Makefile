@@ -17,10 +17,11 @@ demo: .venv/.laptop .venv/.kafka ## start everything, classify images it never s
 	@.venv/bin/ouroboros demo $(ARGS)
 
 test: .venv/.dev .venv/.kafka check ## every check and test, on real parts (ARGS="-k name" picks some)
+	@$(PYTHON_IN) -m ouroboros.parts tools
 	$(PYTHON_IN) -m pytest $(ARGS)
 
 bench: .venv/.dev .venv/.kafka ## how fast it is, beside the machine's raw limit
-	@.venv/bin/ouroboros bench $(ARGS)
+	@$(PYTHON_IN) -m bench $(ARGS)
 
 check: .venv/.dev ## format, lint and types
 	.venv/bin/ruff format --check

@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from ouroboros import parts
+from ouroboros.parts import __main__ as command_line
 from ouroboros.parts import jvm
 from ouroboros.parts import process as process_part
+from ouroboros.parts.kafka import remembered
 from tests import containers
 
 Unique = Callable[[str], str]
@@ -100,8 +104,6 @@ def test_a_log_of_the_last_start_makes_no_part_look_ready(tmp_path: Path) -> Non
 
 
 def test_a_folder_of_one_node_does_not_start_as_three(tmp_path: Path) -> None:
-    from ouroboros.parts.kafka import remembered
-
     remembered(tmp_path, 1, None, False)
     with pytest.raises(parts.PartFailed, match="another shape"):
         remembered(tmp_path, 3, None, False)
@@ -195,3 +197,39 @@ def test_a_choice_of_parts_that_there_is_not_is_refused(monkeypatch: pytest.Monk
         containers.wanted()
     monkeypatch.setenv("OUROBOROS_TEST_PARTS", "")
     assert not containers.wanted()
+
+
+@pytest.mark.real
+def test_one_command_starts_a_part_and_ends_it_on_request() -> None:
+    command = [sys.executable, "-m", "ouroboros.parts", "postgres", "--folder"]
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    started = subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    with started, started.stdout:
+        first = started.stdout.readline()
+        if started.poll() == 3:
+            pytest.skip("no PostgreSQL")
+        assert first.startswith("export OUROBOROS_RECORDS_URL=postgresql://")
+        pid = int((folder / "pid").read_text())
+        assert started.stdout.readline().startswith("# running")
+        started.terminate()
+    assert started.returncode == 0 and gone(pid)
+    shutil.rmtree(folder)
+
+
+def test_one_command_says_what_is_missing_or_failed_by_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OUROBOROS_CACHE", str(tmp_path))
+    assert command_line.main(["where"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/kafka-{parts.KAFKA_VERSION}/libs\n"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert command_line.main(["s3", "--folder", str(tmp_path / "s3")]) == 3
+    assert "versitygw is not installed" in capsys.readouterr().err
+    (tmp_path / "k").mkdir()
+    assert command_line.main(["tools"]) == 0  # what is missing costs its tests, not the others
+    assert capsys.readouterr().err.count("Its tests will be skipped") == 2
+    remembered(tmp_path / "k", 1, None, False)
+    assert command_line.main(["kafka", "--folder", str(tmp_path / "k"), "--nodes", "3"]) == 1
+    assert "another shape" in capsys.readouterr().err

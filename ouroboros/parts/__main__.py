@@ -17,6 +17,8 @@ from ouroboros.parts import (
     start_s3,
 )
 from ouroboros.parts.jvm import jars_folder
+from ouroboros.parts.s3 import versitygw
+from ouroboros.parts.toxiproxy import toxiproxy_server
 
 
 def main(words: list[str] | None = None) -> int:
@@ -27,6 +29,8 @@ def main(words: list[str] | None = None) -> int:
             print(jars_folder())
         elif asked.part == "fetch":
             print(f"Java: {java()}\nKafka's jars: {jars()}")
+        elif asked.part == "tools":
+            build_tools()
         else:
             run(asked)
     except PartMissing as missing:
@@ -40,11 +44,20 @@ def main(words: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m ouroboros.parts", description=__doc__)
-    made.add_argument("part", choices=["kafka", "s3", "postgres", "where", "fetch"])
+    made.add_argument("part", choices=["kafka", "s3", "postgres", "where", "fetch", "tools"])
     made.add_argument("--folder", type=Path, help="where it keeps its data")
     made.add_argument("--nodes", type=int, default=1, help="Kafka's nodes")
     made.add_argument("--secure", action="store_true", help="Kafka with TLS, SCRAM and ACLs")
     return made
+
+
+def build_tools() -> None:
+    """Build what Go builds now, not in the middle of a test; say what will be missing."""
+    for find in (versitygw, toxiproxy_server):
+        try:
+            print(find())
+        except PartMissing as missing:
+            print(f"Its tests will be skipped: {missing}", file=sys.stderr)
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -67,11 +80,11 @@ def run(asked: argparse.Namespace) -> None:
 
 def tell(variables: Mapping[str, str]) -> None:
     """Print the settings that reach the part, and wait for Ctrl-C or SIGTERM."""
-    for name, value in variables.items():
-        print(f"export {name}={value}")
-    print("# running; Ctrl-C stops it", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
+        for name, value in variables.items():
+            print(f"export {name}={value}")
+        print("# running; Ctrl-C stops it", flush=True)
         signal.pause()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ouroboros.parts.process import Process, answers, free_port, launch, tool
 
-VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,16 @@ def run_s3(folder: Path, port: int, env: Mapping[str, str]) -> Process:
     }
     # Not every file system has the attributes that objects' metadata would lie in.
     metadata = [] if has_attributes(folder) else ["--sidecar", str(folder / "meta")]
-    program = tool("versitygw", VERSITYGW, "versitygw")
     options = ["--port", f"127.0.0.1:{port}", "--keep-alive", "--quiet"]
-    command = [program, *options, "posix", *metadata, str(folder / "buckets")]
+    command = [versitygw(), *options, "posix", *metadata, str(folder / "buckets")]
     process = launch("versitygw", command, folder, keys)
     process.wait_until(lambda: answers(port), 30)
     return process
+
+
+def versitygw() -> str:
+    """The path of the server's program. Raises PartMissing."""
+    return tool("versitygw", MODULE, "versitygw")
 
 
 def has_attributes(folder: Path) -> bool:

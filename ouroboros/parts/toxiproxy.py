@@ -55,7 +55,12 @@ class Toxiproxy:
 def start_toxiproxy(folder: Path) -> Toxiproxy:
     """Start toxiproxy; its log lies in `folder`. Raises PartMissing, PartFailed."""
     port = free_port()
-    program = tool("toxiproxy-server", MODULE, "server")
-    process = launch("toxiproxy", [program, "-host", "127.0.0.1", "-port", str(port)], folder)
+    command = [toxiproxy_server(), "-host", "127.0.0.1", "-port", str(port)]
+    process = launch("toxiproxy", command, folder)
     process.wait_until(lambda: answers(port), 30)
     return Toxiproxy(port, process)
+
+
+def toxiproxy_server() -> str:
+    """The path of its program. Raises PartMissing."""
+    return tool("toxiproxy-server", MODULE, "server")
