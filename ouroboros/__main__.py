@@ -1,8 +1,11 @@
 """`ouroboros`: the command line."""
 
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import structlog
 import typer
 from typer.core import TyperGroup
 
@@ -35,6 +38,14 @@ class Told(TyperGroup):
             raise typer.Exit(int(Exit.INTERRUPTED)) from None
         show.trouble(told, as_json)
         raise typer.Exit(int(told.code))
+
+
+def quiet() -> None:
+    """The library's log lines would stand between the answers: only errors, on standard error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 app = typer.Typer(
@@ -79,6 +90,7 @@ group(
 
 
 def main() -> None:
+    quiet()
     app()
 
 

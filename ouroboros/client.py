@@ -180,11 +180,7 @@ async def submit_all(
     return [found if isinstance(found, Answer) else worldly(found) for found in done]
 
 
-def patiently(
-    once: Callable[[], httpx2.Response],
-    tries: int = TRIES,
-    sleep: Callable[[float], None] = time.sleep,
-) -> httpx2.Response:
+def patiently(once: Callable[[], httpx2.Response], tries: int = TRIES) -> httpx2.Response:
     """Try until it is neither overload nor a lost connection. Raises ConnectionError."""
     for turn in range(tries):
         last = turn == tries - 1
@@ -193,11 +189,11 @@ def patiently(
         except httpx2.TransportError as error:
             if last:
                 raise ConnectionError(f"no answer: {type(error).__name__}") from error
-            sleep(backoff(turn))
+            time.sleep(backoff(turn))
             continue
         if response.status_code not in (429, 503) or last:
             return response
-        sleep(asked(response) or backoff(turn))
+        time.sleep(asked(response) or backoff(turn))
     raise AssertionError("unreachable")
 
 

@@ -15,6 +15,7 @@ from ouroboros.publish import RefusedBy, say, until_loaded
 from services.preclassifier.backbone import Backbone, open_backbone
 from services.trainer.fit import Fitted
 from services.trainer.fit import fit as fit_head
+from services.trainer.pack import packed
 from spine import packages, registry
 from spine.blobs import Blobs, open_blobs
 from spine.cpus import usable
@@ -121,18 +122,9 @@ def packaged(
     request: Request, fitted: Fitted, space: str, images: int, key: packages.Key
 ) -> packages.Package:
     """The head as a signed package of its feature space. Raises Trouble."""
-    tensor = packages.Tensor
-    about = packages.About(
-        input=tensor(name="embedding", dtype="float32", shape=("batch", fitted.dimension)),
-        output=tensor(name="probabilities", dtype="float32", shape=("batch", len(fitted.labels))),
-        labels=fitted.labels,
-        thresholds=fitted.thresholds,
-        metrics=fitted.metrics,
-        lineage={"recipe": RECIPE, "seed": request.seed, "images": images},
-    )
-    files = {packages.MODEL: fitted.onnx, packages.GOLDEN: fitted.golden}
+    lineage = {"recipe": RECIPE, "seed": request.seed, "images": images}
     try:
-        return packages.build("head", request.name, files, about, space, key)
+        return packed(fitted, request.name, space, key, lineage)
     except Refused as error:
         raise Trouble(Exit.UNUSABLE, f"the head is refused ({error.code}): {error}") from error
 

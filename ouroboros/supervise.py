@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import IO, Literal
 
 from ouroboros.exits import Exit, Trouble
+from ouroboros.health import healthy, last_line
 from ouroboros.home import Child, Home, Phase, State
 from ouroboros.parts import free_port
 from ouroboros.prepare import Broker, Ground, Urls, lay
@@ -71,7 +71,8 @@ class Supervisor:
             self.processes = list(self.specified(self.ground.urls))
             self.say("starting the services")
             self.until_ready()
-            self.note("ready", "")
+            if not self.stopping:
+                self.note("ready", "")
             while not self.stopping:
                 self.tick()
                 time.sleep(TICK_SECONDS)
@@ -83,9 +84,10 @@ class Supervisor:
         taken: list[int] = []
         for service, count in self.options.counts().items():
             for number in range(count):
+                # The gateway says how it is on its own port, the others on one of their own.
                 port = self.api_port(taken) if service == "gateway" else 0
-                metrics_port = free_port([*taken, port])
-                taken += [port, metrics_port]
+                metrics_port = port or free_port(taken)
+                taken.append(metrics_port)
                 spec = Spec(
                     service=service,
                     number=number,
@@ -214,24 +216,6 @@ class Supervisor:
     def watched(self, group: int, came: bool) -> None:
         self._guard.write(f"{'+' if came else '-'}{group}\n".encode())
         self._guard.flush()
-
-
-def healthy(port: int, path: str = "/readyz") -> bool:
-    """Whether the process behind a metrics port says that it is ready."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
-def last_line(log: "os.PathLike[str]") -> str:
-    try:
-        with open(log, errors="replace") as file:
-            lines = [line.strip() for line in file.readlines()[-20:] if line.strip()]
-    except OSError:
-        return "no log"
-    return lines[-1][:300] if lines else "it said nothing"
 
 
 @contextmanager

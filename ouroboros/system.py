@@ -13,9 +13,10 @@ from typing import Any
 import psutil
 
 from ouroboros.exits import Exit, Trouble
+from ouroboros.health import healthy, last_line
 from ouroboros.home import Child, Home, State
 from ouroboros.prepare import Urls, urls_of
-from ouroboros.supervise import Options, healthy, last_line
+from ouroboros.supervise import Options
 from spine.settings import Settings
 
 START_SECONDS = 180.0
