@@ -62,13 +62,13 @@ def test_a_record_comes_back_byte_for_byte(door: Door) -> None:
 
 def test_null_and_empty_are_kept_apart(door: Door) -> None:
     topic = door.topic(1)
-    send(door, Record(topic, None, None), Record(topic, b"", b""), Record(topic, b"k", None))
+    send(door, Record(topic, None, b""), Record(topic, b"", b"v"), Record(topic, b"k", None))
     reader = door.log.reader([topic], from_start=True)
     found = read(reader, 3)
     reader.close()
     assert [(r.key, r.value, r.headers) for r in found] == [
-        (None, None, ()),
-        (b"", b"", ()),
+        (None, b"", ()),
+        (b"", b"v", ()),
         (b"k", None, ()),
     ]
     assert abs(found[0].timestamp_ms / 1000 - time.time()) < 60
