@@ -47,7 +47,7 @@ postgres: .venv/.dev ## a PostgreSQL server, until Ctrl-C
 	@$(PYTHON_IN) -m ouroboros.parts postgres $(ARGS)
 
 contracts: .venv/.dev ## write the schemas and the AsyncAPI document from the code
-	@$(PYTHON_IN) -m spine.contracts
+	@$(PYTHON_IN) -m spine.schemas
 
 clean: ## remove what was built here (not your data in .ouroboros)
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis

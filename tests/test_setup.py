@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,9 @@ def test_ci_names_no_place_of_a_machine_and_passes_the_photos_on(tmp_path: Path)
         [str(checkout / ".ci" / "run")], env=environ, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [str(photos), "true"]
+
+
+def test_every_module_that_make_runs_exists() -> None:
+    named = set(re.findall(r"-m ([\w.]+)", (ROOT / "Makefile").read_text()))
+    assert {"ouroboros.parts", "spine.schemas", "pytest"} <= named
+    assert [name for name in named if find_spec(name) is None] == []
