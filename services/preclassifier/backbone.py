@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from spine import golden
 from spine.images import Preprocessing
 from spine.onnxfile import Refused
-from spine.packages import Package
+from spine.packages import Package, read_folder
 from spine.pixels import tensor
 from spine.slots import Claim
 
 # Other CPUs round differently in a hundred layers; a wrong backbone is off by far more.
 TOLERANCE = 1e-2
 IMAGES = "image"
+SHIPPED = Path(__file__).parent / "backbone"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Backbone:
     def run(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """uint8 [S, S, 3] RGB images to float32 [N, D]."""
         return infer(self.session, self.input, self.output, tensor(images, self.preprocessing))
+
+
+def shipped() -> Package:
+    """The package that ships with the code, in the folder beside this file. Raises Refused."""
+    return read_folder(SHIPPED, None)
 
 
 def open_backbone(package: Package, threads: int = 1, claim: Claim = lambda _: None) -> Backbone:

@@ -30,8 +30,11 @@ MISSING_WAITS = (0.1, 0.3, 0.6)
 class Backbone(Protocol):
     """What turns pixels into embeddings."""
 
-    feature_space: str
-    preprocessing: Preprocessing
+    @property
+    def feature_space(self) -> str: ...
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
 
     def run(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """uint8 [S, S, 3] RGB images to float32 [N, D]."""

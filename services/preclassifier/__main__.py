@@ -1,0 +1,70 @@
+"""Run the preclassifier: `python -m services.preclassifier`. Wiring only."""
+
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from services.preclassifier.backbone import open_backbone, shipped
+from services.preclassifier.preclassify import work
+from spine import packages, telemetry
+from spine.blobs import Blobs, open_blobs
+from spine.cpus import usable
+from spine.decoder import DecoderPool
+from spine.images import Limits
+from spine.kafka import open_log
+from spine.settings import PreclassifierSettings
+from spine.stage import Stage
+
+
+def main() -> None:
+    settings = PreclassifierSettings.load()
+    telemetry.configure("preclassifier", settings.replica, settings.log_level)
+    replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
+    journal = settings.journal or f"{tempfile.gettempdir()}/preclassifier-{replica}.journal"
+    blobs, cpus = open_blobs(settings.blobs_url), usable()
+    backbone = open_backbone(chosen(settings, blobs))
+    limits = Limits(max_pixels=settings.max_pixels, max_side=settings.max_side)
+    with DecoderPool(
+        settings.decoders or cpus,
+        backbone.preprocessing,
+        limits,
+        settings.decode_memory_mb,
+        settings.decode_seconds,
+    ) as pool:
+        pool.on_death = lambda code: telemetry.DECODER_DEATHS.labels(code).inc()
+        preclassifier = work(
+            blobs,
+            pool.decode,
+            lambda: backbone,
+            batch=settings.batch,
+            workers=settings.workers or cpus,
+            stand_in=settings.stand_in_ms / 1000,
+        )
+        stage: Stage[Any, Any] = Stage(
+            preclassifier,
+            open_log(settings),
+            journal=Path(journal),
+            drain_seconds=settings.drain_seconds,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stage.stop())
+        health = telemetry.serve_health(settings.metrics_port, lambda: stage.ready)
+        try:
+            stage.run()
+        finally:
+            health.shutdown()
+
+
+def chosen(settings: PreclassifierSettings, blobs: Blobs) -> packages.Package:
+    """The backbone's package: the one that the settings name, or the one that ships."""
+    if not settings.backbone:
+        return shipped()
+    keys = packages.public_keys(settings.model_keys)
+    return packages.read(blobs, settings.backbone.strip("/"), keys)
+
+
+if __name__ == "__main__":
+    main()
