@@ -123,14 +123,16 @@ class Delivery:
 
 
 def every(seconds: float, do: Callable[[], object], stopped: Callable[[float], bool]) -> None:
-    """Do it again and again until `stopped(seconds)`, which waits, says so; the world being away
-    costs one round."""
+    """Do it now and then again until `stopped(seconds)`, which waits, says so; the world being
+    away costs one round."""
     log = telemetry.logger(__name__)
-    while not stopped(seconds):
+    while True:
         try:
             do()
         except AWAY as error:
-            log.warning("away", what=getattr(do, "__name__", "task"), error=str(error))
+            log.warning("the world is away", error=str(error))
+        if stopped(seconds):
+            return
 
 
 def _nothing(event: Event) -> None:

@@ -75,10 +75,12 @@ class House:
 
     async def answering(self, send: Awaitable[Any], **changes: Any) -> Any:
         """Send a request, and answer the image that comes of it."""
-        before = len(self.published())
+        before = [event.image_id for event in self.published()]
         task = asyncio.ensure_future(send)
-        await self.until(lambda: len(self.published()) > before)
-        self.answer(self.published()[-1], **changes)
+        await self.until(lambda: len(self.published()) > len(before) or task.done())
+        for event in self.published():
+            if event.image_id not in before:
+                self.answer(event, **changes)
         return await task
 
 
@@ -147,3 +149,4 @@ def now() -> datetime:
 
 
 PICTURE = png(64, 48)
+RAW = {"Content-Type": "image/png"}
