@@ -10,13 +10,17 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import httpx2
 
+from spine.envelope import Malformed, from_record
 from spine.events import ImageClassified, ImageFailed
+from spine.log import Record
 from spine.settings import Settings
 
 TRIES = 8
@@ -67,6 +71,17 @@ class Answer:
         """Milliseconds by step."""
         found: Mapping[str, float] = self.body.get("ledger") or {}
         return found
+
+    @property
+    def milliseconds(self) -> float:
+        """From the first byte at the gateway to the answer; 0 while there is none."""
+        try:
+            begun = datetime.fromisoformat(self.body["received_at"])
+            ended = datetime.fromisoformat(self.body["finished_at"])
+        except (KeyError, ValueError, TypeError):
+            return 0.0
+        before = sum(self.ledger.get(f"gateway.{step}", 0.0) for step in ("receive", "store"))
+        return (ended - begun).total_seconds() * 1000 + before
 
     @property
     def terminal(self) -> bool:
@@ -155,15 +170,24 @@ class Client:
 async def results(
     settings: Settings, client_id: str | None = None
 ) -> AsyncGenerator[ImageClassified | ImageFailed]:
-    """Every answer from now on, as it comes, straight from Kafka. Ends only when it is closed."""
+    """Every answer from now on, as it comes, straight from Kafka; of one client, or of all. Ends
+    only when it is closed. Raises Fatal where the brokers refuse us."""
     from spine.akafka import stream
 
-    async for event in stream(settings, ["results"]):
-        if isinstance(event, ImageClassified | ImageFailed) and client_id in (
-            None,
-            event.client_id,
-        ):
-            yield event
+    async with aclosing(stream(settings, [ImageClassified.topic])) as records:
+        async for record in records:
+            event = answer_in(record)
+            if event is not None and client_id in (None, event.client_id):
+                yield event
+
+
+def answer_in(record: Record) -> ImageClassified | ImageFailed | None:
+    """The answer in a record of `results`; None where it holds none that we know."""
+    try:
+        event = from_record(record, (ImageClassified, ImageFailed))
+    except Malformed:
+        return None
+    return event if isinstance(event, ImageClassified | ImageFailed) else None
 
 
 async def submit_all(

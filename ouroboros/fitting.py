@@ -12,7 +12,7 @@ from ouroboros.home import Home
 from ouroboros.learning import Features, examples_in, features_of
 from ouroboros.prepare import signing_key
 from ouroboros.publish import RefusedBy, say, until_loaded
-from services.preclassifier.backbone import Backbone, open_backbone
+from services.preclassifier.backbone import Backbone, open_backbone, shipped
 from services.trainer.fit import Fitted
 from services.trainer.fit import fit as fit_head
 from services.trainer.pack import packed
@@ -189,17 +189,15 @@ def opened(
             "see PRECLASSIFIER_BACKBONE",
         ) from error
     limits = Limits(max_pixels=mine.max_pixels, max_side=mine.max_side)
-    pool = DecoderPool(
+    with DecoderPool(
         usable(), backbone.preprocessing, limits, mine.decode_memory_mb, mine.decode_seconds
-    )
-    try:
+    ) as pool:
         yield backbone, pool.decode
-    finally:
-        pool.close()
 
 
 def backbone_package(settings: PreclassifierSettings, blobs: Blobs) -> packages.Package:
     """The package that the preclassifiers load. Raises Refused, ConnectionError."""
     if not settings.backbone:
-        return packages.read_folder(SHIPPED, None)
-    return packages.read(blobs, settings.backbone, packages.public_keys(settings.model_keys))
+        return shipped()
+    keys = packages.public_keys(settings.model_keys)
+    return packages.read(blobs, settings.backbone.strip("/"), keys)

@@ -11,11 +11,26 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ouroboros.client import Answer
 from ouroboros.exits import Trouble
 from ouroboros.submit import Outcome
 
-out = Console(highlight=False)
+# What is no terminal has no width: nothing is folded for it.
+WIDE = None if sys.stdout.isatty() else 160
+out = Console(highlight=False, width=WIDE)
 err = Console(stderr=True, highlight=False)
+# Columns of the ledger, and which steps each sums up.
+GROUPS = ("store", "kafka", "decode", "backbone", "head", "other")
+STEPS = {
+    "gateway.receive": "store",
+    "gateway.store": "store",
+    "preclassifier.fetch": "decode",
+    "preclassifier.decode": "decode",
+    "preclassifier.backbone": "backbone",
+    "classifier.head": "head",
+}
+# They hold other steps, or run beside them: the report of the broker comes while others work.
+OVERLAPPING = ("preclassifier.prepare", "gateway.publish")
 
 
 def plain(value: Any) -> None:
@@ -81,46 +96,63 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def outcomes(found: Iterable[Outcome], title: str = "") -> Table:
-    """Each image with its answer: label, probability, model version, where the time went."""
+    """Each image with its answer: label, probability, model version, and where the time went, in
+    milliseconds. Where the truth is known, whether it is right."""
     found = list(found)
-    truth = any(outcome.truth for outcome in found)
-    columns = ["image", "answer", "p", "decision", "model", "ms", "where the time went (ms)"]
     made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
-    for name in columns[:1] + (["truth"] if truth else []) + columns[1:]:
-        made.add_column(name, justify="right" if name in ("p", "ms") else "left")
+    columns = ("image", "answer", "p", "model", "ms", *GROUPS)
+    for name in columns:
+        right = name not in ("image", "answer", "model")
+        made.add_column(name, justify="right" if right else "left", overflow="fold")
     for outcome in found:
-        cells = list(row(outcome))
-        made.add_row(*(cells[:1] + ([escape(outcome.truth)] if truth else []) + cells[1:]))
+        made.add_row(*row(outcome))
     return made
 
 
 def row(outcome: Outcome) -> Iterator[str]:
     yield escape(outcome.path.name)
-    if not outcome.ok:
-        yield f"[red]{escape(outcome.code)}[/]"
-        yield from ("", "", "", "", escape(outcome.message))
-        return
     answer = outcome.answer
-    if answer is None or not answer.terminal:
-        yield from ("[dim]accepted[/]", "", "", "", "", escape(answer.id if answer else ""))
-        return
-    right = not outcome.truth or outcome.truth == answer.label
-    yield f"[{'green' if right else 'yellow'}]{escape(answer.label)}[/]"
-    yield f"{answer.probability:.2f}"
-    yield escape(str(answer.body.get("decision", "")))
-    yield escape(answer.model_version)
-    yield f"{total(answer.ledger):.0f}"
-    yield escape(ledger(answer.ledger))
+    if not outcome.ok:
+        yield f"[red]✗ {escape(outcome.code)}[/] {escape(outcome.message)}"
+    elif answer is None or not answer.terminal:
+        yield f"[dim]accepted[/] {escape(answer.id if answer else '')}"
+    else:
+        yield verdict(answer, outcome.truth)
+        yield f"{answer.probability:.2f}"
+        yield escape(answer.model_version)
+        yield number(answer.milliseconds)
+        yield from (number(ms) for ms in grouped(answer.ledger).values())
+
+
+def verdict(answer: Answer, truth: str) -> str:
+    """The label; green where it is right or sure, yellow where a person should look."""
+    if not truth:
+        colour = "green" if answer.body.get("decision") == "confident" else "yellow"
+        return f"[{colour}]{escape(answer.label)}[/]"
+    if truth == answer.label:
+        return f"[green]✓ {escape(answer.label)}[/]"
+    return f"[yellow]✗ {escape(answer.label)}[/] [dim]({escape(truth)})[/]"
+
+
+def grouped(steps: Mapping[str, float]) -> dict[str, float]:
+    """The ledger in the few steps that a person wants to see, in milliseconds."""
+    sums = dict.fromkeys(GROUPS, 0.0)
+    for name, ms in steps.items():
+        if name not in OVERLAPPING:
+            sums[group_of(name)] += ms
+    return sums
+
+
+def group_of(step: str) -> str:
+    if step.endswith(".wait"):
+        return "kafka"
+    return STEPS.get(step, "other")
+
+
+def number(ms: float) -> str:
+    return f"{ms:.0f}" if ms >= 10 else f"{ms:.1f}"
 
 
 def ledger(steps: Mapping[str, float]) -> str:
-    """The steps in the order in which the image met them."""
-    return "  ".join(
-        f"{name} {ms:.0f}" if ms >= 10 else f"{name} {ms:.1f}" for name, ms in steps.items()
-    )
-
-
-def total(steps: Mapping[str, float]) -> float:
-    """Milliseconds from acceptance to the answer, where the gateway says so; else the sum."""
-    whole = steps.get("total")
-    return whole if whole is not None else sum(steps.values())
+    """The steps as they are, in the order in which the image met them."""
+    return "  ".join(f"{name} {number(ms)}" for name, ms in steps.items())

@@ -181,8 +181,9 @@ class Line:
 
 def lines(state: State) -> Iterator[Line]:
     """What each process of the system is like right now."""
-    supervisor = Child("supervisor", 0, state.supervisor)
-    for child in (supervisor, *state.children):
+    alone = rss_mb(state.supervisor, family=False)
+    yield Line(Child("supervisor", 0, state.supervisor), alone, "alive" if alone else "dead")
+    for child in state.children:
         memory = rss_mb(child.pid)
         yield Line(child, memory, health(child, memory > 0))
 
@@ -197,15 +198,15 @@ def health(child: Child, alive: bool) -> str:
     return "alive" if healthy(child.metrics_port, "/livez") else "no answer"
 
 
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process and its children in MB; 0 where it is gone."""
+def rss_mb(pid: int, family: bool = True) -> float:
+    """Resident memory of a process, with its children where wanted, in MB; 0 where it is gone."""
     try:
         first = psutil.Process(pid)
-        family = [first, *first.children(recursive=True)]
+        counted = [first, *(first.children(recursive=True) if family else ())]
     except psutil.NoSuchProcess:
         return 0.0
     total = 0
-    for process in family:
+    for process in counted:
         try:
             total += process.memory_info().rss
         except psutil.NoSuchProcess:

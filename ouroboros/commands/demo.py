@@ -109,7 +109,8 @@ def report(
     show.out.print(
         f"\n{right} of {len(outcomes)} right{known}. "
         f"Model {MODEL} {champion.promoted.version}, {champion.images} photos. "
-        f"{seconds:.0f} s in all."
+        f"{seconds:.0f} s in all.",
+        soft_wrap=True,
     )
     where, key = system.gateway(home)
     photo = Path(outcomes[0].path)

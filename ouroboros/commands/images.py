@@ -97,7 +97,7 @@ async def watching(settings: Settings, count: int, as_json: bool) -> None:
             if as_json:
                 show.plain(event.model_dump(mode="json"))
             else:
-                show.out.print(line(event))
+                show.out.print(line(event), soft_wrap=True)
             seen += 1
             if seen == count:
                 return
@@ -118,7 +118,7 @@ def line(event: ImageClassified | ImageFailed) -> str:
 
 def print_answer(found: Answer) -> None:
     for row in rows(found):
-        show.out.print(*row)
+        show.out.print(*row, soft_wrap=True)
 
 
 def rows(found: Answer) -> Iterator[tuple[str, str]]:

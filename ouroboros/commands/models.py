@@ -101,13 +101,15 @@ def backbone_import(  # noqa: PLR0913 (an argument is an option)
         show.plain({**found.__dict__, "restarted": running and restart})
         return
     show.out.print(
-        f"{found.prefix}: {found.dimension} numbers, feature space {found.feature_space}"
+        f"{found.prefix}: {found.dimension} numbers, feature space {found.feature_space}",
+        soft_wrap=True,
     )
     if running and not restart:
         show.out.print("The preclassifiers take it up at their next start.")
     show.out.print(
         "Models of another feature space answer nothing until they are fitted again: "
-        "`ouroboros fit FOLDER --model NAME`."
+        "`ouroboros fit FOLDER --model NAME`.",
+        soft_wrap=True,
     )
 
 

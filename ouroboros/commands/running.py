@@ -123,8 +123,8 @@ def announce(home: Home, state: State, as_json: bool) -> None:
         )
         return
     for url in state.gateways:
-        show.out.print(f"gateway  {url}  (its pages: {url}/docs)")
-    show.out.print(f"API key  {key}")
+        show.out.print(f"gateway  {url}  (its pages: {url}/docs)", soft_wrap=True)
+    show.out.print(f"API key  {key}", soft_wrap=True)
 
 
 def on_terminate() -> list[int]:
