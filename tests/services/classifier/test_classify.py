@@ -1,0 +1,159 @@
+"""Features in, answers out; B34: what is no embedding never reaches the model."""
+
+import base64
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from services.classifier.classify import passing_over, work
+from services.classifier.head import Head, open_head
+from spine import telemetry
+from spine.events import Embedding, Event, FeaturesExtracted, ImageClassified
+from spine.slots import Slots
+from spine.work import Busy, Item, Reject, Skip, Work
+from tests.services.classifier.heads import (
+    DIMENSION,
+    SPACE,
+    centre,
+    embedded,
+    features,
+    head_package,
+)
+
+SNAKES, LIZARDS = head_package(), head_package("lizards", 1, "fs-000000000002")
+
+
+def slots_of(*packages) -> Slots[Head]:
+    slots: Slots[Head] = Slots()
+    for package in packages:
+        name = package.manifest.name
+        swap = slots[name].swap(
+            package.manifest.version, 1, lambda claim, p=package: open_head(p, claim)
+        )
+        assert swap.state == "swapped"
+    return slots
+
+
+def classifier(slots: Slots[Head], serves: Callable[[str], bool] = lambda name: True, **more):
+    return work(slots, serves=serves, **more)
+
+
+def answers(classifier: Work, *events: FeaturesExtracted) -> list[Sequence[Event]]:
+    items = [Item(event, classifier.prepare(event), {**event.ledger}) for event in events]
+    return [tuple(found) for found in classifier.handle(items)]
+
+
+def test_features_become_an_answer_that_carries_all_that_travels_with_the_image():
+    [[answer]] = answers(classifier(slots_of(SNAKES)), features())
+    assert isinstance(answer, ImageClassified)
+    event = features()
+    for name in ("image_id", "client_id", "model", "received_at", "expires_at", "hints"):
+        assert getattr(answer, name) == getattr(event, name)
+    assert (answer.reply_partition, answer.attempt, answer.partition()) == (3, 2, 3)
+    assert (answer.label, answer.unknown, answer.decision) == ("boa", False, "confident")
+    assert answer.model_version == SNAKES.manifest.version
+    assert answer.feature_space == SPACE
+    assert answer.ledger.keys() == {"gateway.store", "classifier.head"}
+
+
+def test_a_stranger_is_unknown_and_wants_a_person():
+    [[answer]] = answers(classifier(slots_of(SNAKES)), features(embedding=embedded(-centre("boa"))))
+    assert (answer.label, answer.unknown, answer.decision) == ("unknown", True, "review")
+
+
+def test_a_mixed_batch_is_answered_in_its_order_by_the_model_of_each():
+    lizard = {"model": "lizards", "feature_space": "fs-000000000002"}
+    events = [
+        features("1", embedding=embedded(centre("adder"))),
+        features("2", embedding=embedded(centre("cobra")), **lizard),
+        features("3", embedding=embedded(centre("cobra"))),
+        features("4", embedding=embedded(centre("adder")), **lizard),
+    ]
+    found = answers(classifier(slots_of(SNAKES, LIZARDS)), *events)
+    told = [(a.image_id, a.label, a.model_version) for [a] in found]
+    snakes, lizards = SNAKES.manifest.version, LIZARDS.manifest.version
+    assert told == [
+        ("1", "adder", snakes),
+        ("2", "cobra", lizards),
+        ("3", "cobra", snakes),
+        ("4", "adder", lizards),
+    ]
+
+
+def test_features_of_another_space_are_passed_over_and_their_neighbours_are_answered():
+    # Of the same length: only the name of the space tells them apart.
+    other = features("2", feature_space="fs-other")
+    before = telemetry.PASSED_OVER.labels("snakes")._value.get()
+    subject = classifier(slots_of(SNAKES), passed_over=passing_over())
+    found = answers(subject, features("1"), other, features("3"))
+    assert [len(out) for out in found] == [1, 0, 1]
+    assert telemetry.PASSED_OVER.labels("snakes")._value.get() == before + 1
+
+
+def test_what_is_passed_over_is_logged_once_in_a_while(capsys):
+    note = passing_over(seconds=3600)
+    note(features(), "fs-champion")
+    note(features(), "fs-champion")
+    assert capsys.readouterr().out.count("passed over") == 1
+
+
+def test_a_model_without_a_champion_is_waited_for():
+    with pytest.raises(Busy, match="snakes"):
+        classifier(slots_of(LIZARDS)).prepare(features())
+
+
+def test_a_model_that_is_not_served_here_is_left_to_others():
+    with pytest.raises(Skip):
+        classifier(slots_of(), serves=lambda name: name == "lizards").prepare(features())
+
+
+def coded(body: bytes, *shape: int) -> Embedding:
+    return Embedding(shape=shape, data=base64.b64encode(body).decode())
+
+
+ONES = np.ones(DIMENSION, "<f2")
+
+
+@pytest.mark.parametrize(
+    "embedding",
+    [
+        coded(ONES[:-1].tobytes(), DIMENSION - 1),
+        coded(ONES.tobytes(), DIMENSION + 1),
+        coded(ONES.tobytes() + b"\0", DIMENSION),
+        coded(ONES.tobytes(), 2, DIMENSION // 2),
+        coded(b""),
+        coded(b"", 0),
+        coded(b"", -1),
+        coded(ONES.tobytes(), 10**12),
+        embedded([np.nan, *ONES[1:]]),
+        embedded([np.inf, *ONES[1:]]),
+        embedded([-np.inf, *ONES[1:]]),
+        Embedding(shape=(DIMENSION,), data="one two three"),
+        Embedding(shape=(DIMENSION,), data="é" * DIMENSION),
+    ],
+    ids=str,
+)
+def test_B34_what_is_no_embedding_of_this_space_is_rejected_before_the_model(embedding):
+    with pytest.raises(Reject) as caught:
+        classifier(slots_of(SNAKES)).prepare(features(embedding=embedding))
+    assert caught.value.code == "features.invalid"
+
+
+def test_B34_the_largest_numbers_that_float16_has_are_answered():
+    [[answer]] = answers(
+        classifier(slots_of(SNAKES)), features(embedding=embedded([65504.0] * DIMENSION))
+    )
+    assert answer.unknown
+    assert 0 <= answer.probability <= 1
+
+
+def test_a_length_that_became_wrong_between_prepare_and_handle_is_rejected():
+    subject = classifier(slots_of(SNAKES))
+    with pytest.raises(Reject, match="numbers"):
+        subject.handle([Item(features(), np.ones(3, np.float32), {})])
+
+
+def test_the_stand_in_delays_each_image():
+    subject = classifier(slots_of(SNAKES), stand_in_ms=0.01)
+    assert len(answers(subject, features("1"), features("2"))) == 2
