@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from threading import Thread
 from typing import ClassVar
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from spine.envelope import to_record
@@ -45,12 +46,16 @@ class KafkaWorld:
     log: Log
     servers: str
 
+    @cached_property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+
     def create(self, topic: str, partitions: int) -> None:
-        for done in self._admin().create_topics([NewTopic(topic, partitions, 1)]).values():
+        for done in self.admin.create_topics([NewTopic(topic, partitions, 1)]).values():
             done.result(20)
 
     def add_partitions(self, topic: str, total: int) -> None:
-        for done in self._admin().create_partitions([NewPartitions(topic, total)]).values():
+        for done in self.admin.create_partitions([NewPartitions(topic, total)]).values():
             done.result(20)
 
     def read(self, topic: str) -> list[Record]:
@@ -81,15 +86,19 @@ class KafkaWorld:
         return found
 
     def committed(self, group: str, topic: str) -> int:
+        parts = [TopicPartition(topic, p) for p in self._partitions(topic)]
         with closing_consumer(self.servers, group) as consumer:
-            parts = [TopicPartition(topic, p) for p in self._partitions(topic)]
-            return sum(max(0, p.offset) for p in consumer.committed(parts, timeout=10))
-
-    def _admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.servers})
+            for patience in range(50, -1, -1):
+                try:
+                    return sum(max(0, p.offset) for p in consumer.committed(parts, timeout=10))
+                except KafkaException:  # the group's coordinator is being found
+                    if not patience:
+                        raise
+                    time.sleep(0.1)
+        raise AssertionError("unreachable")
 
     def _partitions(self, topic: str) -> list[int]:
-        return list(self._admin().list_topics(topic, timeout=10).topics[topic].partitions)
+        return list(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
 
 @contextmanager
@@ -224,7 +233,7 @@ def running(stage: Stage) -> Iterator[Running]:
         except BaseException as error:
             errors.append(error)
 
-    run_ = Running(stage, Thread(target=run), errors)
+    run_ = Running(stage, Thread(target=run, daemon=True), errors)
     run_.thread.start()
     try:
         yield run_
