@@ -3,6 +3,7 @@ for the two stages behind it that the test controls."""
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -75,11 +76,12 @@ class House:
 
     async def answering(self, send: Awaitable[Any], **changes: Any) -> Any:
         """Send a request, and answer the image that comes of it."""
-        before = [event.image_id for event in self.published()]
+        before = Counter(event.image_id for event in self.published())
         task = asyncio.ensure_future(send)
-        await self.until(lambda: len(self.published()) > len(before) or task.done())
+        await self.until(lambda: len(self.published()) > before.total() or task.done())
+        after = Counter(event.image_id for event in self.published())
         for event in self.published():
-            if event.image_id not in before:
+            if after[event.image_id] > before[event.image_id]:
                 self.answer(event, **changes)
         return await task
 

@@ -1,0 +1,131 @@
+"""Who may hand in an image now."""
+
+import asyncio
+
+import pytest
+
+from services.gateway.admission import MOST_CLIENTS, Backlog, Rates, share_of
+from tests.services.gateway.conftest import PICTURE, RAW, World
+
+
+def rates(rate: float = 10, burst: float = 20, share: float = 1) -> Rates:
+    return Rates(rate, burst, lambda: share)
+
+
+def test_a_client_may_burst_and_then_goes_at_its_rate() -> None:
+    bucket = rates()
+    assert [bucket.take("a", 0.0).allowed for _ in range(21)] == [True] * 20 + [False]
+    assert bucket.take("a", 0.1).allowed
+    assert not bucket.take("a", 0.1).allowed
+    assert sum(bucket.take("a", 100.0).allowed for _ in range(30)) == 20
+
+
+def test_one_client_does_not_spend_what_is_anothers() -> None:
+    bucket = rates()
+    while bucket.take("a", 0.0).allowed:
+        pass
+    assert bucket.take("b", 0.0).allowed
+
+
+def test_a_replica_hands_out_its_share_of_the_partitions() -> None:
+    assert share_of(3, 8) == 3 / 8
+    assert share_of(0, 8) == 1 / 8
+    assert share_of(9, 8) == 1
+    bucket = rates(share=share_of(2, 8))
+    assert sum(bucket.take("a", 0.0).allowed for _ in range(20)) == 5
+    assert sum(bucket.take("a", 1.0).allowed for _ in range(20)) == 2
+
+
+def test_a_refusal_says_when_to_come_again() -> None:
+    bucket = rates(rate=0.5, burst=1)
+    bucket.take("a", 0.0)
+    verdict = bucket.take("a", 0.0)
+    assert (verdict.allowed, verdict.retry_after) == (False, 2)
+    assert bucket.take("a", 2.0).allowed
+    fields = bucket.fields(verdict)
+    assert fields["RateLimit-Policy"] == '"client";q=1;w=2'
+    assert fields["RateLimit"] == '"client";r=0;t=2'
+
+
+def test_the_buckets_of_many_clients_are_bounded() -> None:
+    bucket = rates()
+    for n in range(MOST_CLIENTS + 10):
+        bucket.take(f"c{n}", n / 10_000)
+    assert len(bucket._buckets) <= MOST_CLIENTS
+    bucket.take("late", 1000.0)
+    for n in range(MOST_CLIENTS):
+        bucket.take(f"d{n}", 1000.0)
+    assert len(bucket._buckets) <= MOST_CLIENTS
+
+
+def test_an_old_backlog_shuts_the_door_but_for_one_try_a_second() -> None:
+    backlog = Backlog(20)
+    assert backlog.admits(0.0)
+    backlog.saw_oldest(21)
+    assert [backlog.admits(t) for t in (10.0, 10.5, 10.9, 11.0)] == [True, False, False, True]
+    backlog.saw_oldest(0)
+    assert backlog.admits(11.1) and backlog.admits(11.2)
+
+
+def test_one_stuck_image_does_not_shut_the_door_while_answers_come() -> None:
+    backlog = Backlog(20)
+    backlog.saw_oldest(45)
+    backlog.saw_answer(0.2, now=100.0)
+    assert all(backlog.admits(t) for t in (100.0, 102.0, 104.9))
+    assert not all(backlog.admits(t) for t in (106.0, 106.1))
+    backlog.saw_answer(30.0, now=107.0)
+    assert not all(backlog.admits(t) for t in (107.1, 107.2))
+
+
+def test_too_many_of_one_client_are_told_429_with_its_fields(world: World) -> None:
+    async def walk() -> None:
+        async with world.replica(wait_seconds=0, client_rate=1, client_burst=2) as house:
+            send = [
+                await house.client.post("/v1/images", content=PICTURE, headers=RAW)
+                for _ in range(3)
+            ]
+            assert [r.status_code for r in send] == [202, 202, 429]
+            assert send[0].headers["ratelimit"] == '"client";r=1;t=1'
+            assert send[2].headers["ratelimit-policy"] == '"client";q=2;w=2'
+            assert send[2].headers["retry-after"] == "1"
+            assert send[2].json()["code"] == "rate.client"
+
+    asyncio.run(walk())
+
+
+def test_an_old_backlog_is_told_503(world: World) -> None:
+    async def walk() -> None:
+        async with world.replica(wait_seconds=0, max_backlog_seconds=0.3) as house:
+            await house.client.post("/v1/images", content=PICTURE, headers=RAW)
+            desk = house.replica.desk
+            await house.until(lambda: desk.backlog.age(desk.clock()) > 0.3)
+            both = [
+                await house.client.post("/v1/images", content=PICTURE, headers=RAW)
+                for _ in range(2)
+            ]
+            assert [r.status_code for r in both] == [202, 503]
+            assert both[1].json()["code"] == "busy.backlog"
+            assert both[1].headers["retry-after"] == "5"
+
+    asyncio.run(walk())
+
+
+@pytest.mark.parametrize("trouble", ["full", "refused", "silent"])
+def test_f14_without_a_delivery_report_nothing_is_accepted(world: World, trouble: str) -> None:
+    async def walk() -> None:
+        async with world.replica(wait_seconds=0) as house:
+            if trouble == "full":
+                house.log.full = True
+            elif trouble == "refused":
+                house.log.fail_produce(RuntimeError("no leader"))
+            else:
+                house.log.stall(True)
+                house.replica.desk.publisher._seconds = 0.1
+            refused = await house.client.post("/v1/images", content=PICTURE, headers=RAW)
+            assert (refused.status_code, refused.json()["code"]) == (503, "busy.log")
+            assert refused.headers["retry-after"] and refused.json()["retryable"]
+            house.log.full = False
+            house.log.fail_produce(None)
+            house.log.stall(False)
+
+    asyncio.run(walk())
