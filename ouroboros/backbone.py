@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
-from ouroboros.prepare import signing_key
+from ouroboros.urls import signing_key
 from services.preclassifier.importing import Options, package_backbone
 from spine import packages
 from spine.blobs import Blobs

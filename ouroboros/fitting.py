@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
 from ouroboros.learning import Features, examples_in, features_of
-from ouroboros.prepare import signing_key
 from ouroboros.publish import RefusedBy, say, until_loaded
+from ouroboros.urls import signing_key
 from services.preclassifier.backbone import Backbone, open_backbone, shipped
 from services.trainer.fit import Fitted
 from services.trainer.fit import fit as fit_head

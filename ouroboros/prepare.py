@@ -4,43 +4,19 @@ Whatever the environment names by URL is used as it is; what it does not name is
 single-node Kafka, a folder of objects, SQLite.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
 from ouroboros.parts import Kafka, PartFailed, PartMissing, start_kafka
-from spine import admin, keys, packages
+from ouroboros.urls import CLIENT, Profile, Urls, urls_of
+from spine import admin, keys
 from spine.migrations import migrate
 from spine.records import open_records
 from spine.settings import Settings
 
 Tell = Callable[[str], None]
-Profile = Literal["laptop", "cluster"]
-CLIENT = "home"  # whose the images are that this home's own key sends
-
-
-@dataclass(frozen=True)
-class Urls:
-    """Where everything is, and whose models are trusted."""
-
-    kafka: str = ""
-    blobs: str = ""
-    records: str = ""
-    model_keys: str = ""
-
-    def environ(self) -> dict[str, str]:
-        return {
-            "OUROBOROS_KAFKA_URL": self.kafka,
-            "OUROBOROS_BLOBS_URL": self.blobs,
-            "OUROBOROS_RECORDS_URL": self.records,
-            "OUROBOROS_MODEL_KEYS": self.model_keys,
-        }
-
-    def settings(self) -> Settings:
-        return Settings.load({**os.environ, **self.environ()})
 
 
 @dataclass(frozen=True)
@@ -103,34 +79,6 @@ def lay(home: Home, profile: Profile, tell: Tell, watched: Callable[[int, bool],
             broker.stop()
         raise
     return Ground(named, broker)
-
-
-def urls_of(home: Home) -> Urls:
-    """The URLs that the environment names, else the embedded ones; Kafka's is empty until it
-    runs."""
-    return Urls(
-        kafka=os.environ.get("OUROBOROS_KAFKA_URL", ""),
-        blobs=os.environ.get("OUROBOROS_BLOBS_URL") or f"file://{home.folder / 'blobs'}",
-        records=os.environ.get("OUROBOROS_RECORDS_URL")
-        or f"sqlite:///{home.folder / 'records.db'}",
-        model_keys=trusted(home),
-    )
-
-
-def trusted(home: Home) -> str:
-    """The public keys whose models are served: those named, and this home's own."""
-    named = os.environ.get("OUROBOROS_MODEL_KEYS", "")
-    own = packages.public_of(signing_key(home))
-    return ",".join(dict.fromkeys([*filter(None, named.split(",")), own]))
-
-
-def signing_key(home: Home) -> packages.Key:
-    """The Ed25519 key that signs this home's models, made at the first call."""
-    path = home.folder / "signing.key"
-    if not path.exists():
-        home.make()
-        packages.save_key(path, packages.new_key())
-    return packages.load_key(path)
 
 
 def broker_of(home: Home, watched: Callable[[int, bool], None]) -> Broker:

@@ -13,42 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from types import FrameType
-from typing import IO, Literal
+from typing import IO
 
 from ouroboros.exits import Exit, Trouble
 from ouroboros.health import healthy, last_line
 from ouroboros.home import Child, Home, Phase, State
+from ouroboros.options import Options
 from ouroboros.parts import free_port
-from ouroboros.prepare import Broker, Ground, Urls, lay
+from ouroboros.prepare import Broker, Ground, lay
 from ouroboros.processes import Process, Spec, next_free
+from ouroboros.urls import Urls
 
 TICK_SECONDS = 0.1
 READY_SECONDS = 90.0
 FIRST_PORT = 8080
-SERVICES = ("gateway", "preclassifier", "classifier")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `up` was asked for. `port` 0: 8080, or the next that is free."""
-
-    gateways: int = 1
-    preclassifiers: int = 1
-    classifiers: int = 1
-    port: int = 0
-    profile: Literal["laptop", "cluster"] = "laptop"
-    # Whether the end of standard input means stop: the command that started us is gone.
-    attached: bool = False
-
-    def counts(self) -> dict[str, int]:
-        return dict(
-            zip(SERVICES, (self.gateways, self.preclassifiers, self.classifiers), strict=True)
-        )
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 class Supervisor:

@@ -15,8 +15,8 @@ import psutil
 from ouroboros.exits import Exit, Trouble
 from ouroboros.health import healthy, last_line
 from ouroboros.home import Child, Home, State
-from ouroboros.prepare import Urls, urls_of
-from ouroboros.supervise import Options
+from ouroboros.options import Options
+from ouroboros.urls import Urls, urls_of
 from spine.settings import Settings
 
 START_SECONDS = 180.0

@@ -5,20 +5,23 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from ouroboros import fitting, show, system
+from ouroboros import show, system
 from ouroboros.client import Client
 from ouroboros.commands.models import Shown
 from ouroboros.commands.running import AsJson, hold, on_terminate
-from ouroboros.demo import Photos, draw, total
 from ouroboros.exits import Exit
 from ouroboros.home import Home
+from ouroboros.options import Options
 from ouroboros.submit import Outcome, submit_files
-from ouroboros.supervise import Options
+
+if TYPE_CHECKING:
+    from ouroboros.demo import Photos
+    from ouroboros.fitting import Champion
 
 MODEL = "snakes"
 
@@ -28,6 +31,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Start everything, learn eight species, answer images that it has never seen."""
+    from ouroboros.demo import draw, total  # numpy takes a while to import
+
     home = Home.here()
     home.make()
     came = on_terminate()
@@ -57,14 +62,16 @@ def running(home: Home) -> bool:
     return state is not None and state.phase == "ready"
 
 
-def learn(home: Home, photos: Photos, as_json: bool) -> fitting.Champion:
+def learn(home: Home, photos: "Photos", as_json: bool) -> "Champion":
     """The first model, on the photos to learn from."""
+    from ouroboros import fitting  # scipy takes a second to import
+
     request = fitting.Request(photos.learn, MODEL)
     wanted = system.replicas(home, "classifier")
     return fitting.fit(home, system.reachable(home), request, Shown(as_json), wanted)
 
 
-def ask(home: Home, photos: Photos, as_json: bool) -> list[Outcome]:
+def ask(home: Home, photos: "Photos", as_json: bool) -> list[Outcome]:
     """Send the photos that were never seen, through the front door."""
     asked = dict(photos.asked())
     where, key = system.gateway(home)
@@ -85,7 +92,7 @@ def ask(home: Home, photos: Photos, as_json: bool) -> list[Outcome]:
 
 def report(
     home: Home,
-    champion: fitting.Champion,
+    champion: "Champion",
     outcomes: Sequence[Outcome],
     seconds: float,
     as_json: bool,

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ouroboros import fitting, show, system
-from ouroboros.backbone import bring
+from ouroboros import show, system
 from ouroboros.commands.running import AsJson
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
-from services.preclassifier.importing import Options
-from spine.blobs import open_blobs
+
+if TYPE_CHECKING:
+    from ouroboros.fitting import Champion
 
 Mean = Annotated[str, typer.Option(help="Three numbers; (x / 255 - mean) / std.")]
 
@@ -39,6 +39,8 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit a model on a folder of photos and make it the champion that is served."""
+    from ouroboros import fitting  # scipy takes a second to import
+
     home = Home.here()
     settings = system.reachable(home)
     wanted = system.replicas(home, "classifier")
@@ -51,7 +53,7 @@ def fit(
     tell(champion)
 
 
-def tell(champion: fitting.Champion) -> None:
+def tell(champion: "Champion") -> None:
     """What was fitted: how well it does on images that it had not seen, by cross-validation."""
     promoted = champion.promoted
     show.out.print(show.table(f"{promoted.name} {promoted.version}", ("", ""), facts(champion)))
@@ -61,7 +63,7 @@ def tell(champion: fitting.Champion) -> None:
         )
 
 
-def facts(champion: fitting.Champion) -> Iterator[tuple[str, str]]:
+def facts(champion: "Champion") -> Iterator[tuple[str, str]]:
     yield "images", f"{champion.images}, left out {champion.unread}"
     yield "classes", str(len(champion.labels))
     for name, value in champion.metrics.items():
@@ -88,6 +90,10 @@ def backbone_import(  # noqa: PLR0913 (an argument is an option)
     as_json: AsJson = False,
 ) -> None:
     """Check a network, publish it, and let the preclassifiers use it."""
+    from ouroboros.backbone import bring  # as above
+    from services.preclassifier.importing import Options
+    from spine.blobs import open_blobs
+
     home = Home.here()
     home.make()
     settings = system.stored(home)

@@ -7,23 +7,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from ouroboros import dead, show, system
+from ouroboros import show, system
 from ouroboros.commands.running import AsJson
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
 from ouroboros.letters import Letter, by_reason, chosen
-from ouroboros.prepare import CLIENT, Profile
-from spine import admin, keys
-from spine.kafka import open_log
+from ouroboros.urls import CLIENT, Profile
 from spine.log import Log
-from spine.records import Records, open_records
 from spine.settings import GatewaySettings
 
+if TYPE_CHECKING:
+    from ouroboros.dead import Done
+    from spine.keys import KeyRow
+    from spine.records import Records
+
+# What takes a second to import (records, Kafka's clients) stands where it is used.
 Topic = Annotated[str, typer.Option(help="Of one topic alone, e.g. images.")]
 Reason = Annotated[str, typer.Option(help="With this reason alone, e.g. image.truncated.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="Letters, e.g. images.dead/0/17; or all.")]
@@ -33,6 +36,8 @@ ProfileOption = Annotated[str, typer.Option(help="Of the topic table: laptop or 
 
 def dead_list(topic: Topic = "", reason: Reason = "", as_json: AsJson = False) -> None:
     """The open dead letters, counted by reason, and the newest of them."""
+    from ouroboros import dead
+
     letters = chosen(dead.letters_of(log_here(), topic or None), (), reason or None)
     if as_json:
         show.plain(
@@ -65,6 +70,8 @@ def dead_list(topic: Topic = "", reason: Reason = "", as_json: AsJson = False) -
 
 def dead_show(letter: str, as_json: AsJson = False) -> None:
     """One letter: its headers, and its value decoded."""
+    from ouroboros import dead
+
     found = dead.one(log_here(), letter).plain()
     if as_json:
         show.plain(found)
@@ -87,6 +94,8 @@ def dead_replay(
     as_json: AsJson = False,
 ) -> None:
     """Send letters again to the topic they came from, as the next attempt."""
+    from ouroboros import dead
+
     log = log_here()
     letters = picked(log, ids, topic, reason)
     if not yes:
@@ -109,6 +118,8 @@ def dead_discard(
     as_json: AsJson = False,
 ) -> None:
     """Cross letters out for good; their images stay failed."""
+    from ouroboros import dead
+
     log = log_here()
     letters = picked(log, ids, topic, reason)
     if not yes:
@@ -121,6 +132,8 @@ def dead_discard(
 
 def topics_apply(profile: ProfileOption = "laptop", as_json: AsJson = False) -> None:
     """Create what is missing by the topic table, and every group's first offsets."""
+    from spine import admin
+
     settings = system.reachable(Home.here())
     done = admin.apply(settings, named(profile))
     if as_json:
@@ -133,6 +146,8 @@ def topics_apply(profile: ProfileOption = "laptop", as_json: AsJson = False) -> 
 
 def topics_check(profile: ProfileOption = "laptop", as_json: AsJson = False) -> None:
     """Say where Kafka's topics differ from the table."""
+    from spine import admin
+
     differences = [str(d) for d in admin.check(system.reachable(Home.here()), named(profile))]
     if as_json:
         show.plain({"differences": differences})
@@ -154,6 +169,8 @@ def keys_create(
     as_json: AsJson = False,
 ) -> None:
     """A new API key; it is shown once and can't be shown again."""
+    from spine import keys
+
     with records_here() as records:
         try:
             secret, row = keys.create(records, client, name, scope or ["submit"])
@@ -167,6 +184,8 @@ def keys_create(
 
 def keys_list(as_json: AsJson = False) -> None:
     """Every key, without its secret."""
+    from spine import keys
+
     with records_here() as records:
         rows = [plain(row) for row in keys.listed(records)]
     if as_json:
@@ -178,6 +197,8 @@ def keys_list(as_json: AsJson = False) -> None:
 
 def keys_revoke(key_id: str, as_json: AsJson = False) -> None:
     """A key opens nothing from now on; gateways know within seconds."""
+    from spine import keys
+
     with records_here() as records:
         row = keys.revoke(records, key_id, datetime.now(UTC))
     if row is None:
@@ -199,11 +220,15 @@ def bench(
 
 
 def log_here() -> Log:
+    from spine.kafka import open_log
+
     return open_log(system.reachable(Home.here()))
 
 
 @contextmanager
-def records_here() -> Iterator[Records]:
+def records_here() -> "Iterator[Records]":
+    from spine.records import open_records
+
     records = open_records(system.records_url(Home.here()))
     try:
         yield records
@@ -213,6 +238,8 @@ def records_here() -> Iterator[Records]:
 
 def picked(log: Log, ids: Sequence[str] | None, topic: str, reason: str) -> list[Letter]:
     """The letters that are meant. Raises Trouble where an id is of none."""
+    from ouroboros import dead
+
     letters = chosen(dead.letters_of(log, topic or None), ids or (), reason or None)
     missing = set(ids or ()) - {letter.id for letter in letters}
     if missing:
@@ -235,7 +262,7 @@ def dry(letters: Sequence[Letter], verb: str, as_json: bool) -> None:
     show.out.print(f"{len(letters)} letters would be {verb}; --yes does it")
 
 
-def tell(done: Sequence[dead.Done], as_json: bool) -> None:
+def tell(done: "Sequence[Done]", as_json: bool) -> None:
     kept = [one for one in done if one.outcome == "kept"]
     if as_json:
         for one in done:
@@ -255,7 +282,7 @@ def counted(letters: Sequence[Letter]) -> list[dict[str, str | int]]:
     ]
 
 
-def plain(row: keys.KeyRow) -> dict[str, str]:
+def plain(row: "KeyRow") -> dict[str, str]:
     return {
         "id": row.id,
         "client": row.client_id,

@@ -10,7 +10,7 @@ import typer
 from ouroboros import show, system
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home, State
-from ouroboros.supervise import Options
+from ouroboros.options import Options
 from ouroboros.system import Up
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
