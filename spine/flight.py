@@ -8,6 +8,7 @@ from spine.events import Event
 from spine.journal import Place
 from spine.log import Record
 from spine.offsets import Progress
+from spine.tracing import Span
 
 E = TypeVar("E", bound=Event)
 
@@ -20,7 +21,7 @@ class Flight(Generic[E]):
 
     record: Record
     progress: Progress
-    trace: bytes
+    span: Span
     began: float  # perf_counter when it was taken, then when it became ready
     event: E
     ledger: dict[str, float] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Flight(Generic[E]):
     holds: int = 0
     attempts: int = 0
     first_failed: float = 0.0
+    error: str | None = None  # the stable code of how it failed, once it has
 
     @property
     def place(self) -> Place:

@@ -161,7 +161,7 @@ class Handling(Generic[E, P]):
 
     def _publish(self, flight: Flight[E], said: Said, outcome: str) -> None:
         name = self._work.name
-        self._send(flight, [encoded(e, v, name, flight.trace) for e, v in said], outcome)
+        self._send(flight, [encoded(e, v, name, flight.span.context) for e, v in said], outcome)
 
     def _send(self, flight: Flight[Any], records: Sequence[Record], outcome: str) -> None:
         self._traffic.answered(flight)
@@ -182,6 +182,7 @@ class Handling(Generic[E, P]):
         if outcome == "done":
             self._breaker.lived()
         self._count[outcome].inc()
+        flight.span.end(flight.error)
 
     def _expired(self, flight: Flight[E]) -> bool:
         """Whether its deadline has passed; then it ends here, before it costs anything more."""
@@ -236,13 +237,14 @@ class Handling(Generic[E, P]):
         except TooManyDead as error:  # this one stays uncommitted: it is offered again
             self._fail(error)
             return
+        flight.error = failure.code
         ours = failure.code.startswith(("bug.", "event."))
         detail = BUG if ours else failure.message
         records = [dead_letter(flight.record, failure, self._work.name)]
         if self._work.answers:
             answers = self._failed(flight.event, failure.code, detail, "failed")
             records += [
-                encoded(e, e.model_dump_json().encode(), self._work.name, flight.trace)
+                encoded(e, e.model_dump_json().encode(), self._work.name, flight.span.context)
                 for e in answers
             ]
         self._send(flight, records, "dead")

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from spine import faults, telemetry
+from spine import faults, telemetry, tracing
 from spine.dead import Breaker, Failure, TooManyDead
 from spine.envelope import Malformed, from_record, traceparent_of
 from spine.events import Event, ImageEvent
@@ -144,15 +144,18 @@ class Stage(Generic[E, P]):
         progress = self._traffic.take(record)
         if progress is None:
             return None
-        trace = telemetry.child(traceparent_of(record.headers))
+        parent = traceparent_of(record.headers)
+        span = tracing.process(
+            self._work.name, record.topic, record.partition, record.offset, parent
+        )
         began = time.perf_counter()
         try:
             event: E = from_record(record, self._work.events)  # type: ignore[assignment]
         except Malformed as error:
-            nothing: Flight[Event] = Flight(record, progress, trace, began, Event())
+            nothing: Flight[Event] = Flight(record, progress, span, began, Event())
             self._handling.bury(nothing, Failure(error.code, str(error)))
             return None
-        flight = Flight(record, progress, trace, began, event)
+        flight = Flight(record, progress, span, began, event)
         waited = max(0.0, time.time() - record.timestamp_ms / 1000)
         before = event.ledger if isinstance(event, ImageEvent) else {}
         flight.ledger = {**before, f"{record.topic}.wait": millis(waited)}

@@ -1,11 +1,10 @@
-"""What the outside sees of a service: logs, metrics, traces, and its health.
+"""What the outside sees of a service: logs, metrics, and its health (`spine.tracing`: traces).
 
 Every metric stands here, with what to do when it looks wrong. Labels are bounded; ids go to logs.
 """
 
 import logging
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Callable
@@ -96,17 +95,6 @@ class _Logger:
             structlog.get_logger().bind(logger=self._name, **_common), level
         )
         return bound
-
-
-def child(traceparent: bytes | None) -> bytes:
-    """The trace context for what follows: the same trace, a new span; a new trace where none is."""
-    if traceparent is None:
-        return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()
-    return traceparent[:36] + secrets.token_hex(8).encode() + traceparent[52:]
-
-
-def trace_id(traceparent: bytes) -> str:
-    return traceparent[3:35].decode()
 
 
 def metrics() -> tuple[bytes, str]:

@@ -13,7 +13,7 @@ from services.classifier.head import Head
 from services.classifier.reload import Follower, serves_of
 from services.classifier.serving import Serving
 from services.classifier.status import saying
-from spine import packages, telemetry
+from spine import packages, telemetry, tracing
 from spine.blobs import open_blobs
 from spine.events import ModelPromoted
 from spine.kafka import open_log
@@ -25,6 +25,7 @@ from spine.stage import Stage
 def main() -> None:
     settings = ClassifierSettings.load()
     telemetry.configure("classifier", settings.replica, settings.log_level)
+    tracing.configure("classifier", settings.otlp_url)
     replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
     journal = settings.journal or f"{tempfile.gettempdir()}/classifier-{replica}.journal"
     kafka, slots, serves = open_log(settings), Slots[Head](), serves_of(settings.models)

@@ -7,7 +7,7 @@ import uvloop
 
 from services.gateway import http
 from services.gateway.replica import SERVER, Replica
-from spine import telemetry
+from spine import telemetry, tracing
 from spine.blobs import open_blobs
 from spine.kafka import open_log
 from spine.keys import Keyring
@@ -49,6 +49,7 @@ async def serve(settings: GatewaySettings) -> int:
 def main() -> None:
     settings = GatewaySettings.load()
     telemetry.configure("gateway", settings.replica, settings.log_level)
+    tracing.configure("gateway", settings.otlp_url)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(serve(settings)))
 

@@ -25,7 +25,7 @@ from services.gateway.desk import Desk
 from services.gateway.ingest import Accepted
 from services.gateway.problems import Problem
 from services.gateway.served import listing
-from spine import telemetry
+from spine import telemetry, tracing
 from spine.envelope import TRACEPARENT
 
 JSON = "application/json"
@@ -135,7 +135,7 @@ class Front:
         headers = dict(scope["headers"])
         given = headers.get(b"traceparent")
         sound = given is not None and TRACEPARENT.fullmatch(given)
-        scope["trace"] = telemetry.child(given if sound else None)
+        scope["trace"] = tracing.follow(given if sound else None)
         if scope["path"] == IMAGES and scope["method"] == "POST":
             response = await post(self._desk, scope, headers, receive)
             telemetry.REQUESTS.labels(IMAGES, response.status_code).inc()
@@ -161,7 +161,7 @@ async def post(
     except bodies.Gone:
         return Response(status_code=400)
     except Exception:
-        log.error("a bug on the way in", exc_info=True, trace_id=telemetry.trace_id(trace))
+        log.error("a bug on the way in", exc_info=True, trace_id=tracing.trace_id(trace))
         return _refused(problems.internal(), trace)
 
 
@@ -169,7 +169,7 @@ def _accepted(accepted: Accepted, trace: bytes) -> Response:
     sidecar, outcome = accepted.sidecar, accepted.outcome
     headers = {
         "Location": f"{IMAGES}/{sidecar.image_id}",
-        "X-Trace-Id": telemetry.trace_id(trace),
+        "X-Trace-Id": tracing.trace_id(trace),
         **accepted.fields,
     }
     if outcome is not None:
@@ -282,7 +282,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 
 def _refused(problem: Problem, trace: bytes) -> Response:
-    trace_id = telemetry.trace_id(trace)
+    trace_id = tracing.trace_id(trace)
     headers = {"X-Trace-Id": trace_id, **problem.headers}
     body = problems.body(problem, trace_id)
     return Response(body, problem.status, headers, problems.MEDIA_TYPE)

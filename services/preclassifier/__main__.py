@@ -9,7 +9,7 @@ from typing import Any
 
 from services.preclassifier.backbone import open_backbone, shipped
 from services.preclassifier.preclassify import work
-from spine import packages, telemetry
+from spine import packages, telemetry, tracing
 from spine.blobs import Blobs, open_blobs
 from spine.cpus import usable
 from spine.decoder import DecoderPool
@@ -22,6 +22,7 @@ from spine.stage import Stage
 def main() -> None:
     settings = PreclassifierSettings.load()
     telemetry.configure("preclassifier", settings.replica, settings.log_level)
+    tracing.configure("preclassifier", settings.otlp_url)
     replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
     journal = settings.journal or f"{tempfile.gettempdir()}/preclassifier-{replica}.journal"
     blobs, cpus = open_blobs(settings.blobs_url), usable()
