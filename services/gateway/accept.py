@@ -4,13 +4,13 @@ Pure: `ingest` does the talking to the object store and to Kafka.
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from secrets import token_bytes
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -55,7 +55,7 @@ class Sidecar:
 def new_id() -> str:
     """A UUIDv7: time first, so that ids of one second lie together in every index."""
     stamp = time.time_ns() // 1_000_000
-    raw = bytearray(stamp.to_bytes(6, "big") + os.urandom(10))
+    raw = bytearray(stamp.to_bytes(6, "big") + token_bytes(10))
     return _uuid(raw, 7)
 
 

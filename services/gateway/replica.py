@@ -146,21 +146,22 @@ class Replica:
             self._loop.call_soon_threadsafe(self._failed, error)
 
     def _learn(self) -> None:
-        """Read the promotions from the start, for ever; a broker that is away costs a second."""
+        """Read the promotions from the start, for ever; what goes wrong costs a second."""
         while not self._stopping.is_set():
             try:
-                reader = self._kafka.reader(["models"], from_start=True)
-            except AWAY:
+                self._read_promotions()
+            except Exception as error:  # whatever it is, a stale list of models beats a dead thread
+                log.warning("reading the models again", kind=type(error).__name__, error=str(error))
                 self._stopping.wait(1)
-                continue
-            try:
-                while not self._stopping.is_set():
-                    for record in reader.poll(100, 0.5):
-                        self.desk.served.learn(record)
-            except AWAY:
-                self._stopping.wait(1)
-            finally:
-                reader.close()
+
+    def _read_promotions(self) -> None:
+        reader = self._kafka.reader(["models"], from_start=True)
+        try:
+            while not self._stopping.is_set():
+                for record in reader.poll(100, 0.5):
+                    self.desk.served.learn(record)
+        finally:
+            reader.close()
 
     def _join(self) -> None:
         until = time.monotonic() + self._settings.drain_seconds * STAGES + 2
