@@ -29,6 +29,8 @@ from spine.topics import Profile, table, with_dead
 
 T = TypeVar("T")
 ANSWER_SECONDS = 10.0
+# The first question about a group on fresh brokers may get no answer at all: ask again soon.
+PATIENCE: dict[str, Any] = {"request_timeout": 5}
 
 
 @dataclass(frozen=True)
@@ -201,11 +203,12 @@ class Kafka:
         spots = [TopicPartition(*partition, offset) for partition, offset in starts.items()]
         asked = [ConsumerGroupTopicPartitions(group, spots)]
         # The broker itself refuses a commit from outside where the group has members.
-        done = self.all(
-            self.client.alter_consumer_group_offsets(asked), KafkaError.UNKNOWN_MEMBER_ID
-        )
-        if group not in done:
+        done = self.all(self.client.alter_consumer_group_offsets(asked, **PATIENCE))[group]
+        errors = [spot.error for spot in done.topic_partitions if spot.error]
+        if any(error.code() == KafkaError.UNKNOWN_MEMBER_ID for error in errors):
             return f"{topic}: group {group} is at work and commits its own first offsets"
+        if errors:
+            raise self.link.failed(errors[0])
         return f"{topic}: group {group} begins at the start of {len(spots)} partitions"
 
     def uncommitted(self, group: str, topic: str) -> list[Partition]:
@@ -236,7 +239,7 @@ class Kafka:
             raise LookupError(f"there is no topic {topic!r}: run `ouroboros topics apply`")
         spots = [TopicPartition(topic, number) for number in known.partitions]
         asked = [ConsumerGroupTopicPartitions(group, spots)]
-        found = self.all(self.client.list_consumer_group_offsets(asked))[group]
+        found = self.all(self.client.list_consumer_group_offsets(asked, **PATIENCE))[group]
         for spot in found.topic_partitions:
             if spot.error:
                 raise self.link.failed(spot.error)
@@ -244,7 +247,7 @@ class Kafka:
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         asked = {TopicPartition(*partition): spec for partition in partitions}
-        found = self.all(self.client.list_offsets(asked))
+        found = self.all(self.client.list_offsets(asked, **PATIENCE))
         return {(spot.topic, spot.partition): place.offset for spot, place in found.items()}
 
     def _wait(self, seconds: float) -> int:
@@ -266,11 +269,11 @@ class Kafka:
 
     def _settled(self, question: Callable[[], T]) -> T:
         """Ask again while what was just created makes its round of the brokers."""
-        until = time.monotonic() + ANSWER_SECONDS
+        until = time.monotonic() + 3 * ANSWER_SECONDS
         while True:
             try:
                 return question()
-            except (ConnectionError, LookupError, ValueError):
+            except (ConnectionError, TimeoutError, LookupError, ValueError):
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.1)

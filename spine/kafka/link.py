@@ -12,12 +12,13 @@ from spine.log import Delivered, Fatal, Partition, Record
 
 log = structlog.get_logger(__name__)
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
+FATAL = DENIED | {KafkaError._FATAL}
 SLOW = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
 AWAY = {
     KafkaError._TRANSPORT,

@@ -7,7 +7,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from spine.kafka.brokers import consumer_settings
-from spine.kafka.link import ANSWER_SECONDS, DENIED, Link, record_of, source, spots
+from spine.kafka.link import ANSWER_SECONDS, FATAL, Link, record_of, source, spots
 from spine.log import Fatal, Partition, Rebalance, Record
 from spine.memory import report_gap
 
@@ -26,20 +26,20 @@ class KafkaConsumer:
         self._held: set[Partition] = set()
         self._paused: set[Partition] = set()
         self._left: set[Partition] = set()  # given up since the first record of this poll
-        self._fatal: KafkaError | None = None
 
     def poll(self, limit: int, seconds: float) -> Sequence[Record]:
         client = self._client or self._connect(seconds)
         if client is None:
             return ()
         # `consume` would wait for the whole batch: wait for one record, take what else is there.
-        first = client.poll(seconds)
-        if self._fatal:
-            raise Fatal(self._fatal.str())
-        if first is None:
-            return ()
-        self._left.clear()
-        found = [first, *client.consume(limit - 1, 0)] if limit > 1 else [first]
+        try:
+            first = client.poll(seconds)
+            if first is None:
+                return ()
+            self._left.clear()
+            found = [first, *client.consume(limit - 1, 0)] if limit > 1 else [first]
+        except KafkaException as error:  # so are fatal errors told, but not all
+            raise Fatal(f"group {self.group}: {error.args[0].str()}") from error
         if self._left and source(first) in self._left:
             del found[0]  # its partition went to another member in between, who will get it
         records = [record_of(message) for message in found if message.error() is None]
@@ -87,7 +87,7 @@ class KafkaConsumer:
             time.sleep(min(seconds, 1))
             return None
         settings = consumer_settings(self._link.brokers, self._link.tuning, protocol)
-        callbacks = {"error_cb": self._errored, "on_commit": self._committed}
+        callbacks = {"error_cb": self._link.troubled, "on_commit": self._committed}
         self._client = Consumer({**settings, **callbacks, "group.id": self.group})
         self._client.subscribe(
             self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
@@ -163,7 +163,7 @@ class KafkaConsumer:
         """What a message says that is none. The partition, if it was set to another offset."""
         error = message.error()
         assert error is not None
-        if error.fatal() or error.code() in DENIED:
+        if error.fatal() or error.code() in FATAL:
             raise Fatal(f"group {self.group}: {error.str()}")
         if error.code() == KafkaError._AUTO_OFFSET_RESET and source(message) in self._held:
             return self._resume_at_start(source(message), message.offset() or 0)
@@ -182,11 +182,6 @@ class KafkaConsumer:
         self.commit({partition: start}, wait=True)
         self.rebalance.assigned({partition: start})
         return partition
-
-    def _errored(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() == KafkaError._FATAL:
-            self._fatal = error
-        self._link.troubled(error)
 
     def _committed(self, error: KafkaError | None, spots_: list[TopicPartition]) -> None:
         bad = [s for s in spots_ if s.error] if error is None else spots_

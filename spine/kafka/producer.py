@@ -4,11 +4,14 @@ import threading
 import time
 from collections import deque
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from spine.kafka.brokers import producer_settings
 from spine.kafka.link import Link, tell
 from spine.log import Delivered, Fatal, QueueFull, Record
+
+log = structlog.get_logger(__name__)
 
 
 class KafkaProducer:
@@ -17,7 +20,7 @@ class KafkaProducer:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._client = Producer(
-            producer_settings(link.brokers, link.tuning) | {"error_cb": self._errored}
+            producer_settings(link.brokers, link.tuning) | {"error_cb": link.troubled}
         )
         self._fatal: KafkaError | None = None
         self._refused: deque[tuple[Delivered, Exception]] = deque()
@@ -67,7 +70,7 @@ class KafkaProducer:
 
     def _serve(self) -> None:
         while not self._closing:
-            served = self._client.poll(0.1)
+            served = self._poll()
             while self._refused:
                 done, error = self._refused[0]
                 tell(done, error)
@@ -77,7 +80,10 @@ class KafkaProducer:
                 with self._turn:
                     self._turn.notify_all()
 
-    def _errored(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() == KafkaError._FATAL:
-            self._fatal = error
-        self._link.troubled(error)
+    def _poll(self) -> int:
+        try:
+            return self._client.poll(0.1)
+        except KafkaException as error:  # so fatal errors are told
+            self._fatal = error.args[0]
+            log.error("the producer can't go on", reason=str(error))
+            return 1

@@ -14,7 +14,7 @@ from confluent_kafka import (
 )
 
 from spine.kafka.brokers import reader_settings
-from spine.kafka.link import ANSWER_SECONDS, DENIED, Link, count_of, record_of, source
+from spine.kafka.link import ANSWER_SECONDS, FATAL, Link, count_of, record_of, source
 from spine.log import Fatal, Partition, Record
 
 log = structlog.get_logger(__name__)
@@ -39,10 +39,13 @@ class KafkaReader:
         if len(self._new) == len(self._known):
             time.sleep(min(seconds, 1))
             return ()
-        first = self._client.poll(seconds)
-        if first is None:
-            return ()
-        found = [first, *self._client.consume(limit - 1, 0)] if limit > 1 else [first]
+        try:
+            first = self._client.poll(seconds)
+            if first is None:
+                return ()
+            found = [first, *self._client.consume(limit - 1, 0)] if limit > 1 else [first]
+        except KafkaException as error:
+            raise Fatal(f"reading: {error.args[0].str()}") from error
         records = [record_of(message) for message in found if message.error() is None]
         if self._goal:
             for record in records:
@@ -65,7 +68,7 @@ class KafkaReader:
         if error.code() == KafkaError._PARTITION_EOF:
             # The last records may be gone by compaction: the end counts, not the last record.
             self._reached(source(message), message.offset() or 0)
-        elif error.fatal() or error.code() in DENIED:
+        elif error.fatal() or error.code() in FATAL:
             raise Fatal(f"reading {message.topic()}: {error.str()}")
         else:
             log.warning("kafka trouble", code=error.name(), words=error.str())

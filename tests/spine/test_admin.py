@@ -137,13 +137,13 @@ def test_an_added_partition_without_a_commit_is_told_and_gets_one(settings: Sett
 @pytest.mark.real
 def test_offsets_of_a_group_at_work_are_left_to_it(settings: Settings, client: AdminClient) -> None:
     admin.apply(settings, "laptop")
-    log, diary = open_log(settings), Diary()
-    member = log.consumer("gateway", ["results"], diary)
-    poll_until([member], lambda: len(diary.held) == 8)
-    admin.add_partitions(settings, "results", 9)
-    wait_for(lambda: len(admin.lag_of(settings, "gateway", "results")) == 9)
+    diary = Diary()
+    member = open_log(settings).consumer("preclassifier", ["labels"], diary)
+    poll_until([member], lambda: bool(diary.held))
+    admin.add_partitions(settings, "images", 21)
+    wait_for(lambda: len(admin.lag_of(settings, "preclassifier", "images")) == 21)
     done = admin.apply(settings, "laptop")
-    assert "results: group gateway is at work and commits its own first offsets" in done
+    assert "images: group preclassifier is at work and commits its own first offsets" in done
     member.close()
 
 
