@@ -4,6 +4,9 @@ Whatever the environment names by URL is used as it is; what it does not name is
 single-node Kafka, a folder of objects, SQLite.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,12 +14,10 @@ from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
 from ouroboros.parts import Kafka, PartFailed, PartMissing, start_kafka
 from ouroboros.urls import CLIENT, Profile, Urls, urls_of
-from spine import admin, keys
-from spine.migrations import migrate
-from spine.records import open_records
 from spine.settings import Settings
 
 Tell = Callable[[str], None]
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,8 @@ def lay(home: Home, profile: Profile, tell: Tell, watched: Callable[[int, bool],
         broker = broker_of(home, watched)
         named = Urls(broker.kafka.url, named.blobs, named.records, named.model_keys)
     try:
-        settings = named.settings()
-        tell("preparing the records")
-        prepare_records(home, settings)
-        tell("preparing the topics")
-        prepare_topics(settings, profile)
-    except (ConnectionError, TimeoutError, ValueError) as error:
-        if broker:
-            broker.stop()
-        raise Trouble(Exit.AWAY, str(error), "check the three OUROBOROS_…_URL settings") from error
+        tell("preparing records and topics")
+        prepared(home, named, profile)
     except BaseException:
         if broker:
             broker.stop()
@@ -93,8 +87,43 @@ def broker_of(home: Home, watched: Callable[[int, bool], None]) -> Broker:
     return broker
 
 
+def prepared(home: Home, urls: Urls, profile: Profile) -> None:
+    """Records, keys and topics, by a process of its own: the supervisor stays small, and lives
+    when a client library crashes. Every step may be taken twice. Raises Trouble."""
+    environ = {**os.environ, **urls.environ(), "OUROBOROS_HOME": str(home.folder)}
+    command = [sys.executable, "-m", "ouroboros.prepare", profile]
+    for _ in range(TRIES):
+        done = subprocess.run(command, env=environ, capture_output=True, text=True)
+        print(done.stdout, done.stderr, sep="", end="", flush=True)
+        if done.returncode == 0:
+            return
+        if done.returncode > 0:
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            raise Trouble(
+                Exit.AWAY if done.returncode == Exit.AWAY else Exit.NOT_READY,
+                said[-1] if said else "records or topics could not be prepared",
+                f"see {home.log('supervisor')}, and check the OUROBOROS_…_URL settings",
+            )
+    raise Trouble(Exit.NOT_READY, f"preparing died of signal {-done.returncode}, {TRIES} times")
+
+
+def main() -> None:
+    home, settings = Home.here(), Settings.load()
+    profile: Profile = "cluster" if sys.argv[1] == "cluster" else "laptop"
+    try:
+        prepare_records(home, settings)
+        prepare_topics(settings, profile)
+    except (ConnectionError, TimeoutError, PermissionError, ValueError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(int(Exit.AWAY)) from None
+
+
 def prepare_records(home: Home, settings: Settings) -> None:
     """The tables, and an API key for this home where it has none that works."""
+    from spine import keys
+    from spine.migrations import migrate
+    from spine.records import open_records
+
     migrate(settings.records_url)
     records = open_records(settings.records_url)
     try:
@@ -108,4 +137,10 @@ def prepare_records(home: Home, settings: Settings) -> None:
 
 def prepare_topics(settings: Settings, profile: Profile) -> None:
     """Every topic of the table, and a first offset for every group."""
+    from spine import admin
+
     admin.apply(settings, profile)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -99,6 +99,8 @@ def stop(home: Home, tell: Tell) -> bool:
         now = home.state()
         tell(now.doing if now else "")
         time.sleep(0.05)
+    with suppress(psutil.Error):  # the lock goes a moment before its holder
+        psutil.Process(state.supervisor).wait(5)
     return True
 
 
@@ -240,17 +242,3 @@ def wait_restarted(home: Home, old: Child, seconds: float = 60.0) -> None:
             return
         time.sleep(0.1)
     raise Trouble(Exit.NOT_READY, f"{old.name} did not come back", f"see {home.log(old.name)}")
-
-
-@contextmanager
-def running(home: Home, options: Options, tell: Tell) -> Iterator[tuple[State, Up | None]]:
-    """The system that runs here, or one that is started, and stopped at the end."""
-    state = home.running()
-    if state is not None and state.phase == "ready":
-        yield state, None
-        return
-    up = start(home, replace(options, attached=True), tell)
-    try:
-        yield up.state, up
-    finally:
-        up.stop()
