@@ -18,7 +18,6 @@ SPINE_DOORS = {
     "admin.py",  # topics of a Kafka
     "akafka.py",
     "blobs.py",
-    "brokers.py",  # how a Kafka is reached
     "cpus.py",  # what the cgroup grants
     "database.py",
     "decoder.py",  # the decoding processes
