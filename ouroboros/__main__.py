@@ -1,6 +1,7 @@
 """`ouroboros`: the command line."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,6 +91,9 @@ group(
 
 
 def main() -> None:
+    # Threads of the linear algebra wait by spinning: on matrices as small as a head's they cost
+    # a busy machine a minute and gain nothing. Read once, when numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     quiet()
     app()
 
