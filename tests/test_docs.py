@@ -20,6 +20,7 @@ ELSEWHERE = {
     "OUROBOROS_API_KEY",
     "OUROBOROS_TEST_DATA",
     "OUROBOROS_CACHE",
+    "OUROBOROS_TEST_PARTS",
 }
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#]+)")
 
