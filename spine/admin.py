@@ -4,12 +4,20 @@ Nothing is ever lowered or deleted here; what can't be mended is only said.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -17,7 +25,6 @@ from confluent_kafka.admin import (
     ConfigResource,
     NewPartitions,
     NewTopic,
-    OffsetSpec,
     ResourceType,
 )
 
@@ -29,8 +36,6 @@ from spine.topics import Profile, table, with_dead
 
 T = TypeVar("T")
 ANSWER_SECONDS = 10.0
-# The first question about a group on fresh brokers may get no answer at all: ask again soon.
-PATIENCE: dict[str, Any] = {"request_timeout": 5}
 
 
 @dataclass(frozen=True)
@@ -199,12 +204,15 @@ class Kafka:
         lacking = self._settled(lambda: self.uncommitted(group, topic))
         if not lacking:
             return ""
-        starts = self._settled(lambda: self._offsets(lacking, OffsetSpec.earliest()))
+        starts = self._settled(lambda: self._offsets(lacking, OFFSET_BEGINNING))
         spots = [TopicPartition(*partition, offset) for partition, offset in starts.items()]
-        asked = [ConsumerGroupTopicPartitions(group, spots)]
+        try:
+            with self._outsider(group) as client:
+                done = client.commit(offsets=spots, asynchronous=False) or []
+            errors = [spot.error for spot in done if spot.error]
+        except KafkaException as error:
+            errors = [error.args[0]]
         # The broker itself refuses a commit from outside where the group has members.
-        done = self.all(self.client.alter_consumer_group_offsets(asked, **PATIENCE))[group]
-        errors = [spot.error for spot in done.topic_partitions if spot.error]
         if any(error.code() == KafkaError.UNKNOWN_MEMBER_ID for error in errors):
             return f"{topic}: group {group} is at work and commits its own first offsets"
         if errors:
@@ -216,8 +224,8 @@ class Kafka:
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
         committed = self._committed(group, topic)
-        ends = self._offsets(committed, OffsetSpec.latest())
-        starts = self._offsets(committed, OffsetSpec.earliest())
+        ends = self._offsets(committed, OFFSET_END)
+        starts = self._offsets(committed, OFFSET_BEGINNING)
         # What retention took is not behind us: nobody will ever read it.
         return {p[1]: max(0, ends[p] - max(committed[p], starts[p])) for p in committed}
 
@@ -238,17 +246,34 @@ class Kafka:
         if known.error is not None:
             raise LookupError(f"there is no topic {topic!r}: run `ouroboros topics apply`")
         spots = [TopicPartition(topic, number) for number in known.partitions]
-        asked = [ConsumerGroupTopicPartitions(group, spots)]
-        found = self.all(self.client.list_consumer_group_offsets(asked, **PATIENCE))[group]
-        for spot in found.topic_partitions:
+        with self._outsider(group) as client:
+            found = self._ask(lambda: client.committed(spots, ANSWER_SECONDS))
+        return self._sound(found)
+
+    def _offsets(self, partitions: Iterable[Partition], which: int) -> dict[Partition, int]:
+        """The offset of the first record of each, or of the next to come."""
+        spots = [TopicPartition(*partition, which) for partition in partitions]
+        with self._outsider("ouroboros-admin") as client:
+            return self._sound(self._ask(lambda: client.offsets_for_times(spots, ANSWER_SECONDS)))
+
+    def _sound(self, spots: Iterable[TopicPartition]) -> dict[Partition, int]:
+        found = {}
+        for spot in spots:
             if spot.error:
                 raise self.link.failed(spot.error)
-        return {(s.topic, s.partition): s.offset for s in found.topic_partitions}
+            found[spot.topic, spot.partition] = spot.offset
+        return found
 
-    def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        asked = {TopicPartition(*partition): spec for partition in partitions}
-        found = self.all(self.client.list_offsets(asked, **PATIENCE))
-        return {(spot.topic, spot.partition): place.offset for spot, place in found.items()}
+    @contextmanager
+    def _outsider(self, group: str) -> Iterator[Consumer]:
+        """A consumer that joins nothing. AdminClient has calls for the offsets of groups too, but
+        they crash the process where the group's coordinator is not there yet."""
+        settings = self.link.brokers.librdkafka() | {"error_cb": self.link.troubled}
+        client = Consumer(settings | {"group.id": group, "enable.auto.commit": False})
+        try:
+            yield client
+        finally:
+            client.close()
 
     def _wait(self, seconds: float) -> int:
         """How many brokers there are, once they answer."""
