@@ -14,7 +14,7 @@ from tests.walk.lesson import Lesson
 from tests.walk.load import Load, Phone
 from tests.walk.town import Town, until_true
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 Phones = tuple[Phone, Phone]
 
