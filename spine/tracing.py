@@ -4,7 +4,7 @@ The trace context travels with every event whether or not spans are sent anywher
 id. Where no `OUROBOROS_OTLP_URL` is set a span is only that context, and costs a few random bytes.
 """
 
-import secrets
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +31,8 @@ KINDS: Mapping[Kind, otel.SpanKind] = {
     "producer": otel.SpanKind.PRODUCER,
     "consumer": otel.SpanKind.CONSUMER,
 }
+# Ids need to differ, not to be secret; a system call for each would cost more than the rest.
+_IDS = random.Random()
 _tracer: otel.Tracer | None = None
 
 
@@ -99,9 +101,10 @@ def process(stage: str, topic: str, partition: int, offset: int, parent: bytes |
 
 def follow(parent: bytes | None) -> bytes:
     """A traceparent in the parent's trace; of a new trace where there is none."""
+    span = b"%016x" % (_IDS.getrandbits(64) or 1)
     if parent is None:
-        return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()
-    return parent[:36] + secrets.token_hex(8).encode() + parent[52:]
+        return b"00-%032x-%s-01" % (_IDS.getrandbits(128) or 1, span)
+    return parent[:36] + span + parent[52:]
 
 
 def trace_id(context: bytes) -> str:
