@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from services.preclassifier.backbone import open_backbone, shipped
-from services.preclassifier.preclassify import work
+from services.preclassifier.preclassify import Backbone, work
 from spine import packages, telemetry, tracing
 from spine.blobs import Blobs, open_blobs
 from spine.cpus import usable
 from spine.decoder import DecoderPool
-from spine.images import Limits
+from spine.images import Limits, Preprocessing
 from spine.kafka import open_log
 from spine.settings import PreclassifierSettings
+from spine.slots import Slot, Slots
 from spine.stage import Stage
 
 
@@ -26,11 +27,15 @@ def main() -> None:
     replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
     journal = settings.journal or f"{tempfile.gettempdir()}/preclassifier-{replica}.journal"
     blobs, cpus = open_blobs(settings.blobs_url), usable()
-    backbone = open_backbone(chosen(settings, blobs))
+    package = chosen(settings, blobs)
+    slot: Slot[Backbone] = Slots[Backbone]()["backbone"]
+    swap = slot.swap(package.manifest.version, 0, lambda claim: open_backbone(package, claim=claim))
+    if swap.state == "refused":
+        raise SystemExit(f"the backbone {package.prefix} is refused: {swap.code}: {swap.reason}")
     limits = Limits(max_pixels=settings.max_pixels, max_side=settings.max_side)
     with DecoderPool(
         settings.decoders or cpus,
-        backbone.preprocessing,
+        Preprocessing.from_dict(package.manifest.preprocessing),
         limits,
         settings.decode_memory_mb,
         settings.decode_seconds,
@@ -39,7 +44,7 @@ def main() -> None:
         preclassifier = work(
             blobs,
             pool.decode,
-            lambda: backbone,
+            slot,
             batch=settings.batch,
             workers=settings.workers or cpus,
             stand_in=settings.stand_in_ms / 1000,

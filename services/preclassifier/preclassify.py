@@ -18,6 +18,7 @@ from spine.blobs import Blobs, Missing
 from spine.events import Event, FeaturesExtracted, ImageReceived
 from spine.images import Preprocessing, Unreadable
 from spine.pixels import Decoded
+from spine.slots import Slot
 from spine.work import Item, Reject, Skip, Work
 
 NAME = "preclassifier"
@@ -51,14 +52,14 @@ class Prepared:
 def work(
     blobs: Blobs,
     decode: Callable[[bytes], Decoded],
-    backbone: Callable[[], Backbone],
+    slot: Slot[Backbone],
     *,
     batch: int = 8,
     workers: int = 1,
     stand_in: float = 0.0,
 ) -> Work[ImageReceived, Prepared]:
-    """The preclassifier's work. `backbone` is asked once a batch, so a batch never mixes two;
-    `stand_in` seconds are slept for each image, to play a heavier model."""
+    """The preclassifier's work. The backbone's slot is used once a batch, so a batch never mixes
+    two; `stand_in` seconds are slept for each image, to play a heavier model."""
 
     def prepare(event: ImageReceived) -> Prepared:
         started = time.perf_counter()
@@ -74,7 +75,8 @@ def work(
     def handle(
         items: Sequence[Item[ImageReceived, Prepared]],
     ) -> Sequence[Iterable[FeaturesExtracted]]:
-        return run(items, backbone(), stand_in)
+        with slot.use() as held:
+            return run(items, held.loaded, stand_in)
 
     def keep(event: Event, value: bytes) -> None:
         if isinstance(event, FeaturesExtracted):

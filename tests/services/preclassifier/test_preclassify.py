@@ -18,6 +18,7 @@ from spine.blobs import Blobs, open_blobs
 from spine.decoder import DecoderPool
 from spine.events import FeaturesExtracted, ImageFailed, ImageReceived
 from spine.images import Limits
+from spine.slots import Slot, Slots
 from spine.work import Item, Reject, Skip, Work
 from tests.services.preclassifier.models import tiny
 from tests.spine.pictures import photo, saved
@@ -42,7 +43,14 @@ def blobs(monkeypatch: pytest.MonkeyPatch) -> Blobs:
 
 @pytest.fixture
 def ours(blobs: Blobs, pool: DecoderPool) -> Ours:
-    return work(blobs, pool.decode, lambda: BACKBONE)
+    return work(blobs, pool.decode, holding(BACKBONE))
+
+
+def holding(backbone: preclassify.Backbone) -> Slot[preclassify.Backbone]:
+    """A slot with this backbone in it."""
+    slot = Slots[preclassify.Backbone]()["backbone"]
+    assert slot.swap("one", 0, lambda claim: backbone).state == "swapped"
+    return slot
 
 
 def accepted(blobs: Blobs, data: bytes = PHOTO, image_id: str = "one") -> ImageReceived:
@@ -201,14 +209,16 @@ def test_a_store_that_is_away_blames_nobody(pool: DecoderPool, blobs: Blobs) -> 
 
     store = Away(open_blobs("memory://")._store)
     with pytest.raises(ConnectionError):
-        work(store, pool.decode, lambda: BACKBONE).prepare(accepted(blobs))
+        work(store, pool.decode, holding(BACKBONE)).prepare(accepted(blobs))
 
 
 def test_a_batch_never_mixes_two_backbones(blobs: Blobs, pool: DecoderPool) -> None:
-    spaces = iter(("fs-old", "fs-new"))
-    ours = work(blobs, pool.decode, lambda: replace(BACKBONE, feature_space=next(spaces)))
+    old, new = (replace(BACKBONE, feature_space=space) for space in ("fs-old", "fs-new"))
+    slot = holding(old)
+    ours = work(blobs, pool.decode, slot)
     events = [accepted(blobs, image_id=name) for name in ("a", "b")]
     assert {found.feature_space for found in handled(ours, *events)} == {"fs-old"}
+    slot.swap("new", 1, lambda claim: new)
     assert {found.feature_space for found in handled(ours, *events)} == {"fs-new"}
 
 
@@ -217,7 +227,7 @@ def test_the_stand_in_sleeps_for_each_image(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(preclassify.time, "sleep", slept.append)
-    ours = work(blobs, pool.decode, lambda: BACKBONE, stand_in=0.2)
+    ours = work(blobs, pool.decode, holding(BACKBONE), stand_in=0.2)
     handled(ours, *[accepted(blobs, image_id=name) for name in ("a", "b", "c")])
     assert slept == [0.2, 0.2, 0.2]
 
@@ -231,4 +241,4 @@ def test_numbers_that_are_none_never_leave(blobs: Blobs, pool: DecoderPool) -> N
             return np.full((len(images), 3), np.nan, np.float32)
 
     with pytest.raises(ValueError, match="none"):
-        handled(work(blobs, pool.decode, Broken), accepted(blobs))
+        handled(work(blobs, pool.decode, holding(Broken())), accepted(blobs))

@@ -7,13 +7,14 @@ from hashlib import sha256
 
 from services.preclassifier.backbone import open_backbone
 from services.preclassifier.importing import Options, package_backbone
-from services.preclassifier.preclassify import work
+from services.preclassifier.preclassify import Backbone, work
 from spine.blobs import Blobs, open_blobs
 from spine.decoder import DecoderPool
 from spine.envelope import to_record
 from spine.events import ImageReceived
 from spine.images import Limits
 from spine.memory import MemoryLog
+from spine.slots import Slot, Slots
 from spine.stage import Stage
 from tests.services.preclassifier.models import tiny
 from tests.spine.pictures import photo, saved
@@ -53,7 +54,9 @@ def test_each_image_ends_once_and_a_bad_one_ends_alone() -> None:
     backbone = open_backbone(package_backbone("tiny", tiny(), Options(), {}))
     ids = [send(kafka, blobs, number) for number in range(1, COUNT + 1)]
     with DecoderPool(2, backbone.preprocessing, Limits()) as pool:
-        stage = Stage(work(blobs, pool.decode, lambda: backbone, workers=2), kafka)
+        slot: Slot[Backbone] = Slots[Backbone]()["backbone"]
+        slot.swap("one", 0, lambda claim: backbone)
+        stage = Stage(work(blobs, pool.decode, slot, workers=2), kafka)
         with running(stage):
             until(lambda: sum(kafka.committed("preclassifier").values()) == COUNT)
     features = [json.loads(r.value or b"") for r in kafka.read_all("features")]
