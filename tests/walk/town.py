@@ -19,7 +19,7 @@ from ouroboros.publish import say, until_loaded
 from ouroboros.supervise import guarded
 from spine import admin, keys, packages, registry
 from spine.blobs import Blobs, open_blobs
-from spine.envelope import Malformed, from_record
+from spine.envelope import Malformed, from_record, header
 from spine.events import (
     FeaturesExtracted,
     ImageClassified,
@@ -35,11 +35,12 @@ from spine.migrations import migrate
 from spine.packages import Package
 from spine.records import Records, open_records
 from spine.settings import Settings
-from spine.topics import table, with_dead
+from spine.topics import with_dead
 
 TICK_SECONDS = 0.1
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 8.0
+WAY = ("images", "features", "results")
 OF_IMAGES = (ImageReceived, FeaturesExtracted, ImageClassified, ImageFailed)
 Counts = Mapping[str, int]
 
@@ -192,6 +193,9 @@ class Town:
     def ready(self, name: str) -> bool:
         return healthy(self._processes[name].spec.metrics_port)
 
+    def alive(self, name: str) -> bool:
+        return healthy(self._processes[name].spec.metrics_port, "/livez")
+
     # Models and dead letters ---------------------------------------------------------------------
 
     def publish(self, package: Package) -> None:
@@ -211,18 +215,19 @@ class Town:
         return promoted
 
     def dead_letters(self) -> dict[str, str]:
-        """The reason by image id, of all topics; letters without a readable id are left out."""
-        topics = [topic.dead_name for topic in table().values() if topic.dead]
-        reader = self.log.reader(topics, from_start=True)
-        found: dict[str, str] = {}
+        """The reason by image id, of the topics of an image's way; letters without a readable id
+        are left out."""
+        letters = [r for topic in WAY for r in self.read(f"{topic}.dead")]
+        found = {image_of(r): header(r.headers, "x-dlq-error-class") or b"" for r in letters}
+        return {image_id: code.decode() for image_id, code in found.items() if image_id}
+
+    def read(self, topic: str) -> list[Record]:
+        """Every record that a topic holds now."""
+        reader, found = self.log.reader([topic], from_start=True), []
         until = time.monotonic() + 20
         try:
             while not reader.caught_up() and time.monotonic() < until:
-                for record in reader.poll(500, 0.1):
-                    headers = dict(record.headers)
-                    code = (headers.get("x-dlq-error-class") or b"").decode()
-                    if (image_id := image_of(record)) is not None:
-                        found[image_id] = code
+                found += reader.poll(500, 0.1)
         finally:
             reader.close()
         return found
