@@ -44,12 +44,14 @@ class Run:
     requests: Iterator[bytes]
     ended: list[tuple[float, float, bool]] = field(default_factory=list)  # when, seconds, answered
     idle: "asyncio.Queue[Wire]" = field(default_factory=asyncio.Queue)
+    wires: "list[Wire]" = field(default_factory=list)
     over: bool = False
 
     async def go(self) -> None:
         many = MOST_CONNECTIONS if self.order.rate else self.order.connections
         for _ in range(many):
-            self.idle.put_nowait(await Wire.open(self.order.port))
+            self.wires.append(await Wire.open(self.order.port))
+            self.idle.put_nowait(self.wires[-1])
         sending = self.arrive if self.order.rate else self.keep_busy
         tasks = [asyncio.ensure_future(sending())]
         await asyncio.sleep(self.order.warm)
@@ -71,6 +73,12 @@ class Run:
         )
         self.over = True
         await asyncio.gather(*tasks)
+
+    async def hang_up(self) -> None:
+        """Close the connections."""
+        for wire in self.wires:
+            wire.writer.close()
+            await wire.writer.wait_closed()
 
     async def keep_busy(self) -> None:
         async def one(wire: "Wire") -> None:

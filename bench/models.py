@@ -40,10 +40,14 @@ def model(name: str, key: Key) -> Model:
     backbone = pretrained(name, key)
     stand_in = backbone is None
     backbone = backbone or shipped()
+    return Model(name, LINES[name], backbone, head_of(backbone, name, key), stand_in)
+
+
+def head_of(backbone: Package, name: str, key: Key) -> Package:
+    """A head of ten classes for a backbone's embeddings."""
     dimension = int(backbone.manifest.metrics["dimension"])
     fitted = fit(*examples(dimension), seed=SEED)
-    head = packed(fitted, LINES[name], backbone.manifest.feature_space, key, {"recipe": "bench"})
-    return Model(name, LINES[name], backbone, head, stand_in)
+    return packed(fitted, LINES[name], backbone.manifest.feature_space, key, {"recipe": "bench"})
 
 
 def pretrained(name: str, key: Key) -> Package | None:

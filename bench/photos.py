@@ -10,6 +10,7 @@ from ouroboros.snakes import SPECIES, draw
 
 BYTES = 92_000
 COUNT = 48
+QUALITIES = (60, 99)
 
 
 def photos(folder: Path, count: int = COUNT) -> list[Path]:
@@ -26,8 +27,9 @@ def photos(folder: Path, count: int = COUNT) -> list[Path]:
 
 def sized(image: Image.Image, wanted: int = BYTES) -> bytes:
     """The image as a JPEG of the quality that comes nearest to `wanted` bytes."""
-    tries = {quality: jpeg(image, quality) for quality in (75, 95)}
-    low, high = 75, 95
+    low, high = QUALITIES
+    tries = {quality: jpeg(image, quality) for quality in QUALITIES}
+
     while high - low > 1:
         middle = (low + high) // 2
         tries[middle] = jpeg(image, middle)
