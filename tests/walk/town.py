@@ -102,14 +102,18 @@ class Town:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """All leave, each by itself and in time."""
         self._stopping.set()
         self._watch.join()
+        left = {name: process.popen for name, process in self._processes.items()}
         for process in self._processes.values():
             process.ask()
-        until = time.monotonic() + DRAIN_SECONDS
+        until = time.monotonic() + DRAIN_SECONDS + 4
         for process in self._processes.values():
             process.wait(until)
         self._stack.close()
+        ended = {name: popen.returncode for name, popen in left.items() if popen is not None}
+        assert not any(ended.values()), f"who did not leave well: {ended}"
 
     # What is there -------------------------------------------------------------------------------
 
