@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from spine.images import Limits, Preprocessing, Unreadable, probe
+from spine.images import Limits, Preprocessing, Unreadable, check_length
 from spine.pixels import Decoded, prepare
 
 COMMAND = (sys.executable, "-P", "-m", "spine.decoder")
@@ -97,7 +97,7 @@ class DecoderPool:
 
     def decode(self, data: bytes) -> Decoded:
         """One image. Raises Unreadable, and ConnectionError where no child can be started."""
-        probe(data, self._limits)
+        check_length(data, self._limits)  # it must fit into the shared memory; the child probes
         for fresh in (False, True):
             try:
                 return self._decode(data, fresh)

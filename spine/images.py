@@ -5,6 +5,7 @@ Errors are `Unreadable` with a stable code: `image.empty`, `.type`, `.too_large`
 `.aspect`, `.truncated`, `.corrupt`; the decoding process adds `.memory`, `.timeout`, `.crash`.
 """
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +22,10 @@ CONTENT_TYPES: dict[Format, str] = {
 
 # How bytes become pixels. It is part of every feature space: raise it when golden pixels change.
 DECODER = "turbo-scaled/1"
+
+FILL = re.compile(rb"\xff+")
+# Of a JPEG, before its pixels. A camera writes a dozen; a colour profile takes 255 at most.
+MOST_SEGMENTS = 4096
 
 
 class Unreadable(Exception):
@@ -134,16 +139,21 @@ def probe(data: bytes, limits: Limits | None = None) -> Probe:
 
     Raises Unreadable. Microseconds; touches no pixel.
     """
+    check_length(data, limits)
+    found = header(data)
+    if limits:
+        check(found, limits)
+    return found
+
+
+def check_length(data: bytes, limits: Limits | None) -> None:
+    """Raises Unreadable where there is nothing, or more than the limits allow."""
     if not data:
         raise Unreadable("image.empty", "The image is empty; send the bytes of a photo.")
     if limits and len(data) > limits.max_bytes:
         raise Unreadable(
             "image.too_large", f"The file has {len(data)} bytes; {limits.max_bytes} are allowed."
         )
-    found = header(data)
-    if limits:
-        check(found, limits)
-    return found
 
 
 def check(found: Probe, limits: Limits) -> None:
@@ -232,28 +242,32 @@ def webp(data: bytes) -> Probe:
 
 
 def jpeg(data: bytes) -> Probe:
-    """Walk the segments up to the frame header; EXIF and the colour profile stand before it,
-    or, rarely, between it and the first scan."""
-    at, orientation, size = 2, 1, (0, 0, 0)
+    """Walk the segments up to the frame header; EXIF (the first counts) and the colour profile
+    stand before it, or, rarely, between it and the first scan."""
+    at, orientation, size = 2, None, (0, 0, 0)
     icc: list[bytes] = []
-    while True:
-        while data[at] == 0xFF and data[at + 1] == 0xFF:
-            at += 1
-        if data[at] != 0xFF:
+    for _ in range(MOST_SEGMENTS):
+        # Any number of fill bytes may stand before a marker: they are not walked in Python.
+        fill = FILL.match(data, at)
+        if fill is None:
+            if at >= len(data):
+                raise IndexError
             raise Unreadable("image.corrupt", "The JPEG's header is damaged.")
+        at = fill.end() - 1
         marker = data[at + 1]
         (length,) = struct.unpack_from(">H", data, at + 2)
         body = at + 4
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, components = struct.unpack_from(">HHB", data, body + 1)
             size = (width, height, components)
-        elif marker == 0xE1 and data[body : body + 6] == b"Exif\0\0":
+        elif marker == 0xE1 and orientation is None and data[body : body + 6] == b"Exif\0\0":
             orientation = exif_orientation(data[body + 6 : at + 2 + length])
         elif marker == 0xE2 and data[body : body + 12] == b"ICC_PROFILE\0":
             icc.append(data[body + 14 : at + 2 + length])
         elif marker in (0xDA, 0xD9):
-            return Probe("JPEG", *size, orientation=orientation, icc=b"".join(icc))
+            return Probe("JPEG", *size, orientation=orientation or 1, icc=b"".join(icc))
         at += 2 + max(length, 2)
+    raise Unreadable("image.corrupt", "The JPEG's header never ends; export the photo again.")
 
 
 def exif_orientation(tiff: bytes) -> int:

@@ -79,12 +79,20 @@ def test_many_threads_get_each_their_own_image() -> None:
         assert np.array_equal(decoded.pixels, prepare(data, WANTED, LIMITS).pixels)
 
 
-def test_what_the_header_says_is_refused_without_a_child(pool: DecoderPool) -> None:
+def test_what_the_header_says_costs_no_process(pool: DecoderPool) -> None:
     before = pool.pids()
     assert refused(pool, b"") == "image.empty"
     assert refused(pool, b"<html>") == "image.type"
+    # One byte more than the memory that is shared with the child has room for.
     assert refused(pool, bytes(LIMITS.max_bytes + 1)) == "image.too_large"
     assert pool.pids() == before
+
+
+def test_the_header_is_judged_in_the_child_alone(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spine.images.header", None)
+    assert refused(pool, b"<html>") == "image.type"
 
 
 def test_an_unreadable_image_costs_no_process(pool: DecoderPool) -> None:

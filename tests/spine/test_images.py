@@ -1,12 +1,14 @@
 """Judged by the header alone."""
 
 import struct
+import sys
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from spine.images import Limits, Preprocessing, Unreadable, probe
+from spine.images import MOST_SEGMENTS, Limits, Preprocessing, Unreadable, probe
 from tests.spine.pictures import photo, saved, with_orientation
 
 LIMITS = Limits()
@@ -126,6 +128,52 @@ def test_an_image_without_pixels_is_corrupt() -> None:
 
 def test_a_jpeg_with_bytes_between_its_segments_is_corrupt() -> None:
     assert refused(b"\xff\xd8\x00\x00\x00\x00") == "image.corrupt"
+
+
+def lines_run(data: bytes) -> int:
+    """How many lines of Python it takes to judge this."""
+    run = 0
+
+    def traced(frame: Any, what: str, _: Any) -> Any:
+        nonlocal run
+        run += what == "line"
+        return traced
+
+    before = sys.gettrace()
+    sys.settrace(traced)
+    try:
+        probe(data, LIMITS)
+    except Unreadable:
+        pass
+    finally:
+        sys.settrace(before)
+    return run
+
+
+def test_fill_bytes_before_a_marker_are_passed_over_and_not_walked() -> None:
+    data = saved(photo(64, 48))
+    filled = data[:2] + b"\xff" * 2_000_000 + data[2:]
+    assert probe(filled, LIMITS) == probe(data, LIMITS)
+    assert lines_run(filled) == lines_run(data)
+    assert refused(b"\xff\xd8" + b"\xff" * 2_000_000) == "image.truncated"
+
+
+@pytest.mark.parametrize("segment", [b"\xff\xfe\0\2", b"\xff\x01\0\0"])
+def test_a_jpeg_whose_header_never_ends_is_given_up(segment: bytes) -> None:
+    data = saved(photo(64, 48))
+    assert refused(data[:2] + segment * 3_000_000 + data[2:]) == "image.corrupt"
+    assert probe(data[:2] + segment * (MOST_SEGMENTS // 2) + data[2:]) == probe(data)
+
+
+def test_one_jpeg_has_one_orientation() -> None:
+    entries = b"".join(struct.pack(">HHIH2x", 0x0100, 3, 1, 1) for _ in range(512))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 512) + entries
+    data = saved(photo(64, 48))
+    many = data[:2] + (b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif) * 2000 + data[2:]
+    assert lines_run(many) < 100_000
+    twice = with_orientation(photo(64, 48), 6)
+    other = with_orientation(photo(64, 48), 3)
+    assert probe(twice[:2] + other[2 : other.index(b"\xff\xdb")] + twice[2:]).orientation == 3
 
 
 @pytest.mark.parametrize("value", range(1, 9))
