@@ -68,6 +68,8 @@ class KafkaReader:
         if error.code() == KafkaError._PARTITION_EOF:
             # The last records may be gone by compaction: the end counts, not the last record.
             self._reached(source(message), message.offset() or 0)
+        elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the client looks for a group's coordinator all the same; we join none
         elif error.fatal() or error.code() in FATAL:
             raise Fatal(f"reading {message.topic()}: {error.str()}")
         else:

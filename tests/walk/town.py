@@ -101,7 +101,7 @@ class Town:
         self._watch.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         """All leave, each by itself and in time."""
         self._stopping.set()
         self._watch.join()
@@ -113,7 +113,7 @@ class Town:
             process.wait(until)
         self._stack.close()
         ended = {name: popen.returncode for name, popen in left.items() if popen is not None}
-        assert not any(ended.values()), f"who did not leave well: {ended}"
+        assert error or not any(ended.values()), f"who did not leave well: {ended}"
 
     # What is there -------------------------------------------------------------------------------
 
