@@ -15,7 +15,7 @@ from tests.walk.town import Town, until_true
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
-RATE, SECONDS = 50, 8
+RATE, SECONDS = 50, 7
 
 
 def under_load(load: Load, deed: Callable[[], Awaitable[object]]) -> None:

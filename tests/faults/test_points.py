@@ -68,12 +68,7 @@ def test_f2_a_gateway_killed_between_record_and_commit_says_the_same_to_the_retr
 
 @pytest.mark.parametrize(
     "point",
-    [
-        "preclassifier.before_publish",
-        "preclassifier.before_commit",
-        "classifier.before_publish",
-        "classifier.before_commit",
-    ],
+    ["preclassifier.before_publish", "classifier.before_publish", "classifier.before_commit"],
 )
 def test_f17_a_stage_killed_between_two_steps_answers_once_after_its_restart(
     town: Town, lesson: Lesson, phone: Phone, point: str
