@@ -72,6 +72,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seconds", type=float, default=5.0, help="of one measurement, roughly")
     add("--quick", action="store_true", help="one short round: does it work at all?")
     add("--long", action="store_true", help="10,000 images more, and whether memory is flat")
+    add("--folder", type=Path, default=ROOT / "build" / "bench", help="where Kafka and objects lie")
     add("--out", type=Path, default=ROOT / "build" / "bench.json", help="where the JSON goes")
     asked = parser.parse_args(arguments)
     if asked.quick:
@@ -84,11 +85,10 @@ def measured(asked: argparse.Namespace, progress: Progress) -> Iterator[Figure]:
     wanted = set(asked.only)
     parts = [part for part in PARTS if part[0] & wanted]
     task = progress.add_task("benchmarks", total=len(parts), doing="drawing the photos")
-    folder = ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+    asked.folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(
-        folder,
-        photos(folder / "photos"),
+        asked.folder.absolute(),
+        photos(asked.folder.absolute() / "photos"),
         new_key(),
         asked.rounds,
         asked.seconds,
