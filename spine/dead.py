@@ -1,5 +1,6 @@
 """Dead letters: the record byte for byte, with the reason beside it; and the breaker."""
 
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -29,11 +30,17 @@ class Failure:
     attempts: int = 1
     first_failed: float = field(default_factory=time.time)
 
+    def __post_init__(self) -> None:
+        """Messages of others may hold half characters, which no header can."""
+        sound = self.message.encode("utf-8", "replace").decode()
+        object.__setattr__(self, "message", sound)
+
     @property
     def counts(self) -> bool:
         """Whether it speaks against us. A bad photo is its sender's: a client that posts a
-        thousand of them must not stop the service."""
-        return not self.code.startswith("image.")
+        thousand of them must not stop the service. Nor must a model that cannot be loaded: the
+        others are answered."""
+        return not self.code.startswith(("image.", "model."))
 
 
 def dead_letter(record: Record, failure: Failure, group: str) -> Record:
@@ -63,37 +70,32 @@ def cut(message: str) -> bytes:
     return message.encode()[:MESSAGE_BYTES].decode("utf-8", "ignore").encode()
 
 
-@dataclass
 class Breaker:
     """Opens when too many events in a row, or too large a share of the last hundred, died."""
 
-    in_a_row: int = 20
-    share: float = 0.5
-    window: int = 100
-    _row: int = 0
-    _last: deque[bool] = field(default_factory=deque)
-
-    def lived(self, count: int = 1) -> None:
+    def __init__(self, in_a_row: int = 20, share: float = 0.5, window: int = 100) -> None:
+        self._in_a_row, self._share, self._window = in_a_row, share, window
         self._row = 0
-        self._note(False, count)
+        self._last: deque[bool] = deque(maxlen=window)
+        self._lock = threading.Lock()
+
+    def lived(self) -> None:
+        with self._lock:
+            self._row = 0
+            self._last.append(False)
 
     def died(self, failure: Failure) -> None:
         """Raises TooManyDead when this one opens it."""
         if not failure.counts:
             return
-        self._row += 1
-        self._note(True, 1)
-        dead = sum(self._last)
-        if self._row >= self.in_a_row or (
-            len(self._last) >= self.window and dead > self.share * self.window
-        ):
+        with self._lock:
+            self._row += 1
+            self._last.append(True)
+            dead = sum(self._last)
+            share = dead > self._share * self._window and len(self._last) == self._window
+            opens = self._row >= self._in_a_row or share
+        if opens:
             raise TooManyDead(
                 f"{self._row} dead letters in a row, {dead} of the last {len(self._last)} events; "
                 f"the last: {failure.code}: {failure.message}"
             )
-
-    def _note(self, dead: bool, count: int) -> None:
-        for _ in range(min(count, self.window)):
-            self._last.append(dead)
-        while len(self._last) > self.window:
-            self._last.popleft()

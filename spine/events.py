@@ -5,10 +5,9 @@ retention. `contracts/` holds the schemas and golden examples made from these cl
 `tests/spine/test_contracts.py` compares them.
 """
 
-from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class Event(BaseModel):
@@ -33,11 +32,11 @@ class ImageEvent(Event):
     image_id: str
     client_id: str
     model: str
-    received_at: datetime
-    expires_at: datetime
+    received_at: AwareDatetime
+    expires_at: AwareDatetime
     # The partition of `results` that the accepting gateway owns: the answer lands where the
     # phone waits.
-    reply_partition: int = 0
+    reply_partition: int = Field(0, ge=0, lt=10_000)
     # Rises by one with each replay; results of an older attempt are ignored.
     attempt: int = 0
     # Milliseconds by step, as `room.step`: where the time went, from acceptance on.
@@ -122,7 +121,7 @@ class ImageDeleted(Event):
     topic = "labels"
     image_id: str
     client_id: str
-    deleted_at: datetime
+    deleted_at: AwareDatetime
 
 
 class ImageLabelled(Event):
@@ -134,7 +133,7 @@ class ImageLabelled(Event):
     model: str
     label: str | None
     note: str = ""
-    labelled_at: datetime
+    labelled_at: AwareDatetime
 
 
 class CandidateTrained(Event):
@@ -149,7 +148,7 @@ class CandidateTrained(Event):
     dataset_id: str
     recipe: str
     source: Literal["trainer", "external"] = "trainer"
-    trained_at: datetime
+    trained_at: AwareDatetime
 
     def key(self) -> str:
         return self.name
@@ -170,7 +169,7 @@ class ModelPromoted(Event):
     epoch: int
     previous: str | None = None
     promoted_by: str
-    promoted_at: datetime
+    promoted_at: AwareDatetime
 
     def key(self) -> str:
         return f"{self.name}/{self.alias}"
@@ -185,7 +184,7 @@ class ModelLoaded(Event):
     name: str
     version: str
     epoch: int
-    at: datetime
+    at: AwareDatetime
 
     def key(self) -> str:
         return f"{self.replica}/{self.name}"
@@ -201,7 +200,7 @@ class ModelRefused(Event):
     version: str
     epoch: int
     reason: str
-    at: datetime
+    at: AwareDatetime
 
     def key(self) -> str:
         return f"{self.replica}/{self.name}/refused"

@@ -1,7 +1,7 @@
 """One event on its way through a stage."""
 
+import math
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from spine.events import Event
@@ -22,8 +22,9 @@ class Flight(Generic[E]):
     record: Record
     progress: Progress
     span: Span
-    began: float  # perf_counter when it was taken, then when it became ready
+    ready_at: float  # perf_counter when it was taken, then when its preparation was done
     event: E
+    deadline: float = math.inf  # seconds since 1970
     ledger: dict[str, float] = field(default_factory=dict)
     prepared: Any = None
     is_prepared: bool = False
@@ -39,10 +40,6 @@ class Flight(Generic[E]):
     @property
     def place(self) -> Place:
         return self.record.topic, self.record.partition, self.record.offset
-
-    def expired(self, now: float) -> bool:
-        deadline: datetime | None = getattr(self.event, "expires_at", None)
-        return deadline is not None and deadline.timestamp() < now
 
     def hold_seconds(self) -> float:
         """How long to wait before it is offered again; longer each time."""

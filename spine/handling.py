@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Literal, TypeVar
 
 from spine import faults, telemetry
@@ -10,8 +9,9 @@ from spine.dead import Breaker, Failure, TooManyDead, dead_letter
 from spine.envelope import encoded
 from spine.events import Event, ImageEvent, ImageFailed
 from spine.flight import Flight
-from spine.log import Record
-from spine.outbox import Outbox
+from spine.log import Fatal, Record
+from spine.outbox import Done, Outbox
+from spine.pool import Pool
 from spine.timers import Timers
 from spine.traffic import Traffic
 from spine.work import HOLD, Item, Reject, Skip, Work
@@ -39,11 +39,12 @@ class Handling(Generic[E, P]):
         outbox: Outbox,
         timers: Timers,
         breaker: Breaker,
-        fail: Callable[[Exception], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._work, self._traffic, self._outbox, self._timers = work, traffic, outbox, timers
         self._breaker, self._fail = breaker, fail
-        self._pool = ThreadPoolExecutor(max(1, work.threads), f"{work.name}-io")
+        self._pool = Pool(f"{work.name}-io", max(1, work.threads), fail)
+        self._fault_point = f"{work.name}.before_publish"
         self._count = {
             outcome: telemetry.EVENTS.labels(work.name, outcome)
             for outcome in ("done", "skipped", "expired", "dead")
@@ -57,7 +58,7 @@ class Handling(Generic[E, P]):
         """Start preparing it on a thread; False where the worker itself prepares."""
         if not self._work.threads:
             return False
-        self._submit(self._prepare_ahead, flight)
+        self._pool.submit(self._prepare_ahead, flight)
         return True
 
     def batches(self) -> None:
@@ -65,15 +66,15 @@ class Handling(Generic[E, P]):
         while (batch := self._traffic.next_batch()) is not None:
             try:
                 self._handle([flight for flight in batch if self._prepared(flight)])
-            except Exception as error:  # of ours, not of the handler: stop and let it be seen
+            except BaseException as error:  # ours, not the handler's: stop and let it be seen
                 self._fail(error)
 
     def bury(self, flight: Flight[Any], failure: Failure) -> None:
         """To the dead letters, and its image ends as failed."""
-        self._submit(self._bury, flight, failure)
+        self._pool.submit(self._bury, flight, failure)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
 
     # Prepare and handle --------------------------------------------------------------------------
 
@@ -95,9 +96,9 @@ class Handling(Generic[E, P]):
             return False
         flight.is_prepared = True
         if self._work.threads:
-            flight.began = time.perf_counter()
-            self._prepare_seconds.observe(flight.began - began)
-            flight.ledger[f"{self._work.name}.prepare"] = millis(flight.began - began)
+            flight.ready_at = time.perf_counter()
+            self._prepare_seconds.observe(flight.ready_at - began)
+            flight.ledger[f"{self._work.name}.prepare"] = millis(flight.ready_at - began)
         return True
 
     def _handle(self, batch: Sequence[Flight[E]]) -> None:
@@ -107,7 +108,7 @@ class Handling(Generic[E, P]):
         began = time.perf_counter()
         items: list[Item[E, P]] = []
         for flight in live:
-            flight.ledger[f"{self._work.name}.queue"] = millis(began - flight.began)
+            flight.ledger[f"{self._work.name}.queue"] = millis(began - flight.ready_at)
             items.append(Item(flight.event, flight.prepared, flight.ledger))
         try:
             answers = [
@@ -137,22 +138,24 @@ class Handling(Generic[E, P]):
 
     def _answer(self, flight: Flight[E], said: Said) -> None:
         flight.prepared = None
-        self._traffic.answered(flight)
-        if self._work.keep is not None and said:
-            self._submit(self._keep, flight, said)
+        keep = self._work.keep
+        if keep is not None and said:
+            self._traffic.answered(flight)
+            self._pool.submit(self._keep, flight, said, keep)
         else:
             self._publish(flight, said, "done")
 
-    def _keep(self, flight: Flight[E], said: Said) -> None:
+    def _keep(self, flight: Flight[E], said: Said, keep: Callable[[Event, bytes], None]) -> None:
+        if flight.progress.lost:
+            self._traffic.drop(flight)
+            return
         try:
-            if self._work.keep is not None:
-                for event, value in said:
-                    self._work.keep(event, value)
+            for event, value in said:
+                keep(event, value)
         except HOLD as error:
             self._note_hold(flight, error)
-            self._timers.later(
-                flight.hold_seconds(), lambda: self._submit(self._keep, flight, said)
-            )
+            wait = flight.hold_seconds()
+            self._timers.later(wait, lambda: self._pool.submit(self._keep, flight, said, keep))
         except Exception as error:
             flight.is_prepared = False
             self._stumbled(flight, error)
@@ -160,21 +163,27 @@ class Handling(Generic[E, P]):
             self._publish(flight, said, "done")
 
     def _publish(self, flight: Flight[E], said: Said, outcome: str) -> None:
-        name = self._work.name
-        self._send(flight, [encoded(e, v, name, flight.span.context) for e, v in said], outcome)
-
-    def _send(self, flight: Flight[Any], records: Sequence[Record], outcome: str) -> None:
-        self._traffic.answered(flight)
-        if records:
-            faults.point(f"{self._work.name}.before_publish")
+        """What follows from the event; refused for good, it is a bug of this event alone."""
 
         def done(error: Exception | None) -> None:
             if error is None:
                 self._finish(flight, outcome)
+            elif isinstance(error, Fatal):
+                self._give_up(flight, error)
             else:
                 flight.is_prepared = False
-                self._submit(self._stumbled, flight, error)
+                self._pool.submit(self._stumbled, flight, error)
 
+        name, context = self._work.name, flight.span.context
+        self._send(flight, [encoded(e, value, name, context) for e, value in said], done)
+
+    def _send(self, flight: Flight[Any], records: Sequence[Record], done: Done) -> None:
+        if flight.progress.lost:  # another member does it again, and tells
+            self._traffic.drop(flight)
+            return
+        self._traffic.answered(flight)
+        if records:
+            faults.point(self._fault_point)
         self._outbox.send(records, done)
 
     def _finish(self, flight: Flight[Any], outcome: str) -> None:
@@ -186,7 +195,7 @@ class Handling(Generic[E, P]):
 
     def _expired(self, flight: Flight[E]) -> bool:
         """Whether its deadline has passed; then it ends here, before it costs anything more."""
-        if not self._work.answers or not flight.expired(time.time()):
+        if not self._work.answers or flight.deadline >= time.time():
             return False
         answers = self._failed(flight.event, "image.expired", EXPIRED, "expired")
         self._publish(flight, [(e, e.model_dump_json().encode()) for e in answers], "expired")
@@ -232,22 +241,42 @@ class Handling(Generic[E, P]):
             code=failure.code,
             reason=failure.message,
         )
+        flight.error = failure.code
         try:
             self._breaker.died(failure)
         except TooManyDead as error:  # this one stays uncommitted: it is offered again
-            self._fail(error)
+            self._give_up(flight, error)
             return
-        flight.error = failure.code
-        ours = failure.code.startswith(("bug.", "event."))
-        detail = BUG if ours else failure.message
-        records = [dead_letter(flight.record, failure, self._work.name)]
+        letter = dead_letter(flight.record, failure, self._work.name)
+        self._send(flight, [letter], lambda error: self._buried(flight, failure, error))
+
+    def _buried(self, flight: Flight[Any], failure: Failure, error: Exception | None) -> None:
+        """The dead letter is durable, so the image may be told to have failed."""
+        if error is not None:  # nowhere to put it: handled again it might kill again
+            self._give_up(flight, error)
+            return
+        answers = []
         if self._work.answers:
+            ours = failure.code.startswith(("bug.", "event."))
+            detail = BUG if ours else failure.message
             answers = self._failed(flight.event, failure.code, detail, "failed")
-            records += [
-                encoded(e, e.model_dump_json().encode(), self._work.name, flight.span.context)
-                for e in answers
-            ]
-        self._send(flight, records, "dead")
+        name, context = self._work.name, flight.span.context
+        records = [encoded(e, e.model_dump_json().encode(), name, context) for e in answers]
+        self._outbox.send(records, lambda error: self._told(flight, error))
+
+    def _told(self, flight: Flight[Any], error: Exception | None) -> None:
+        """An answer that is refused for good leaves the dead letter, and the sweeper's word."""
+        if isinstance(error, Fatal):
+            self._give_up(flight, error)
+            return
+        if error is not None:
+            log.error("no answer", stage=self._work.name, place=flight.place, reason=str(error))
+        self._finish(flight, "dead")
+
+    def _give_up(self, flight: Flight[Any], error: BaseException) -> None:
+        """Stop the stage; the event stays uncommitted."""
+        self._traffic.drop(flight)
+        self._fail(error)
 
     def _failed(
         self, event: Event, reason: str, detail: str, state: Literal["failed", "expired"]
@@ -259,17 +288,6 @@ class Handling(Generic[E, P]):
         return [
             ImageFailed(**common, state=state, reason=reason, detail=detail, stage=self._work.name)
         ]
-
-    def _submit(self, call: Callable[..., None], *args: Any) -> None:
-        """Run it on the pool; an error there is ours, and must be seen."""
-
-        def run() -> None:
-            try:
-                call(*args)
-            except Exception as error:
-                self._fail(error)
-
-        self._pool.submit(run)
 
 
 def millis(seconds: float) -> float:

@@ -13,12 +13,14 @@ import json
 import mmap
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from spine.log import Partition
 
 ENTRY = struct.Struct("<B47sqq")  # used, topic, partition, offset
 DEATHS_ALONE = 2
+KILLER = "event.crash"  # the code of the event that killed
 MOST_SUSPECTS = 4096
 Place = tuple[str, int, int]  # topic, partition, offset
 
@@ -97,14 +99,15 @@ class Journal:
     def _write_suspects(self) -> None:
         rows = [[*place, deaths] for place, deaths in self._suspects.items()][-MOST_SUSPECTS:]
         fresh = self._suspects_path.with_name(self._suspects_path.name + ".new")
-        fresh.write_text(json.dumps(rows))
-        os.replace(fresh, self._suspects_path)
+        with suppress(OSError):  # a full disk must not stop the work that the journal guards
+            fresh.write_text(json.dumps(rows))
+            os.replace(fresh, self._suspects_path)
 
 
 def _mapped(path: Path, size: int) -> mmap.mmap:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.ftruncate(fd, size)
+        os.write(fd, bytes(size))  # real blocks: a hole on a full disk would kill us later
         return mmap.mmap(fd, size)
     finally:
         os.close(fd)

@@ -13,6 +13,7 @@ class Progress:
         "partition",
         "busy",
         "leaving",
+        "lost",
         "next",
         "_committed",
         "_start",
@@ -24,6 +25,7 @@ class Progress:
         self.partition = partition
         self.busy = 0  # events in the handler, or on their way out
         self.leaving = False  # revoked or lost: what has not begun is dropped
+        self.lost = False  # another's already: nothing more is published of it
         self.next = start
         self._committed = self._start = start
         self._pending: deque[int] = deque()
@@ -41,12 +43,11 @@ class Progress:
             self._finished.discard(front)
             self.next = front + 1
 
-    @property
-    def pending(self) -> int:
-        return len(self._pending)
-
     def moved(self) -> bool:
         return self.next > self._committed
+
+    def ever_moved(self) -> bool:
+        return self.next > self._start
 
     def taken(self) -> int:
         """The offset to commit, and remember that it was given out."""
@@ -88,9 +89,10 @@ class Offsets:
         return leaving
 
     def forget(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """Drop partitions; what could still be committed of them is returned."""
+        """Drop partitions; the front of each that ever moved is returned, for an earlier commit
+        may have been refused."""
         dropped = {p: held for p in partitions if (held := self._held.pop(p, None)) is not None}
-        return {p: held.taken() for p, held in dropped.items() if held.moved()}
+        return {p: held.next for p, held in dropped.items() if held.ever_moved()}
 
     def partitions(self) -> list[Partition]:
         return list(self._held)

@@ -9,6 +9,7 @@ One thread polls, always. Events are prepared on a pool of threads while batches
 is where, `spine.handling` what is done with it; here is the loop that feeds them.
 """
 
+import math
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -21,7 +22,7 @@ from spine.envelope import Malformed, from_record, traceparent_of
 from spine.events import Event, ImageEvent
 from spine.flight import Flight
 from spine.handling import Handling, millis
-from spine.journal import DEATHS_ALONE, Journal
+from spine.journal import DEATHS_ALONE, KILLER, Journal
 from spine.log import Log, Partition, Producer, Record
 from spine.outbox import Outbox
 from spine.timers import Timers
@@ -66,7 +67,11 @@ class Stage(Generic[E, P]):
         self._journal = None if journal is None else Journal(journal, work.most_active)
         self._timers = Timers()
         self._traffic: Traffic[E] = Traffic(
-            work.window, work.most_active, work.batch, self._begin, self._journal
+            work.window,
+            work.most_active,
+            work.batch,
+            lambda flight: self._handling.begin(flight),
+            self._journal,
         )
         self._handling = Handling(
             work,
@@ -77,7 +82,9 @@ class Stage(Generic[E, P]):
             self._fail,
         )
         self._stopping = threading.Event()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
+        self._deadline = math.inf  # of the drain, in monotonic time
+        self._in_flight = telemetry.IN_FLIGHT.labels(work.name)
         self._paused = self._joined = False
         self._committed_at = 0.0
         self._recommitted_at = time.monotonic()
@@ -130,7 +137,7 @@ class Stage(Generic[E, P]):
         """How many events to take. In a busy stage the window is full for moments; only one that
         stays full is paused, for a pause throws away what was fetched ahead."""
         free = self._traffic.free(0 if self._paused else POLL_SECONDS)
-        telemetry.IN_FLIGHT.labels(self._work.name).set(self._traffic.in_flight)
+        self._in_flight.set(self._traffic.in_flight)
         if not self._paused and free <= 0:
             self._paused = True
             self._consumer.pause(self._traffic.partitions())
@@ -151,21 +158,20 @@ class Stage(Generic[E, P]):
         began = time.perf_counter()
         try:
             event: E = from_record(record, self._work.events)  # type: ignore[assignment]
-        except Malformed as error:
+            deadline = event.expires_at.timestamp() if isinstance(event, ImageEvent) else math.inf
+        except (Malformed, OverflowError) as error:
             nothing: Flight[Event] = Flight(record, progress, span, began, Event())
-            self._handling.bury(nothing, Failure(error.code, str(error)))
+            code = getattr(error, "code", "event.malformed")
+            self._handling.bury(nothing, Failure(code, str(error)))
             return None
-        flight = Flight(record, progress, span, began, event)
+        flight = Flight(record, progress, span, began, event, deadline)
         waited = max(0.0, time.time() - record.timestamp_ms / 1000)
         before = event.ledger if isinstance(event, ImageEvent) else {}
         flight.ledger = {**before, f"{record.topic}.wait": millis(waited)}
         if self._journal is not None and self._journal.killer(flight.place):
-            self._handling.bury(flight, Failure("event.crash", KILLED, DEATHS_ALONE))
+            self._handling.bury(flight, Failure(KILLER, KILLED, DEATHS_ALONE))
             return None
         return flight
-
-    def _begin(self, flight: Flight[E]) -> bool:
-        return self._handling.begin(flight)
 
     def _commit(self) -> None:
         now = time.monotonic()
@@ -180,7 +186,7 @@ class Stage(Generic[E, P]):
             faults.point(f"{self._work.name}.before_commit")
             self._consumer.commit(offsets)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Something that must be seen: stop the stage; `run` raises it."""
         if self._failure is None:
             self._failure = error
@@ -197,34 +203,44 @@ class Stage(Generic[E, P]):
 
     def revoked(self, partitions: Collection[Partition]) -> None:
         """Finish what is in a batch or on its way out, drop the rest, commit."""
-        offsets = self._traffic.revoke(partitions, self._drain_seconds / 2)
+        leaving = self._traffic.leave(partitions)
+        deadline = min(time.monotonic() + self._drain_seconds / 2, self._deadline)
+        while (left := deadline - time.monotonic()) > 0:
+            if self._traffic.at_rest(leaving, min(0.05, left)):
+                break
+            self._timers.run()  # what is sent again, or kept again, is on its way out too
+        offsets = self._traffic.forget(partitions)
         if offsets:
             self._consumer.commit(offsets, wait=True)
 
     def lost(self, partitions: Collection[Partition]) -> None:
         """They are another's already: drop what is in flight, commit nothing."""
-        self._traffic.revoke(partitions, 0)
+        self._traffic.leave(partitions, lost=True)
+        self._traffic.forget(partitions)
 
     # The end -------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
         """Let what has begun end, within the grace period; keep polling meanwhile."""
         self._traffic.drain()
-        deadline = time.monotonic() + self._drain_seconds
+        self._timers.run(everything=True)  # those that are held are dropped
+        self._deadline = time.monotonic() + self._drain_seconds
         self._consumer.pause(self._traffic.partitions())
-        while self._traffic.in_flight and time.monotonic() < deadline:
-            self._timers.run(everything=True)
+        while self._traffic.in_flight and time.monotonic() < self._deadline:
             self._consumer.poll(1, 0.01)
+            self._timers.run()
             self._commit()
 
     def _close(self, workers: list[threading.Thread]) -> None:
-        self._consumer.close()  # revokes what we still hold, and so commits it
-        self._traffic.close()
-        for worker in workers:
-            worker.join(timeout=5)
-        self._handling.close()
-        if self._own_producer is not None:
-            self._own_producer.flush(5)
-            self._own_producer.close()
-        if self._journal is not None:
-            self._journal.close()
+        try:
+            self._consumer.close()  # revokes what we still hold, and so commits it
+        finally:
+            self._traffic.close()
+            for worker in workers:
+                worker.join(max(0.1, min(5.0, self._deadline - time.monotonic())))
+            self._handling.close()
+            if self._own_producer is not None:
+                self._own_producer.flush(max(0.1, min(5.0, self._deadline - time.monotonic())))
+                self._own_producer.close()
+            if self._journal is not None:
+                self._journal.close()

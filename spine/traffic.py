@@ -6,14 +6,13 @@ through it. An event that was in flight when the process died is a suspect: it g
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from spine.events import Event
 from spine.flight import Flight
-from spine.journal import Journal
+from spine.journal import KILLER, Journal
 from spine.log import Partition, Record
 from spine.offsets import Offsets, Progress
 
@@ -32,6 +31,7 @@ class Traffic(Generic[E]):
         journal: Journal | None = None,
     ) -> None:
         self._window, self._most_active, self._batch = window, most_active, batch
+        self._enough = window * 3 // 4
         self._begin_ahead = begin  # starts its preparation elsewhere; False: it is ready as it is
         self._journal = journal
         self._lock = threading.RLock()
@@ -54,8 +54,7 @@ class Traffic(Generic[E]):
         quarter of the window: taking them one by one would cost more than the wait."""
         with self._lock:
             if self._in_flight >= self._window:
-                enough = self._window * 3 // 4
-                self._room_made.wait_for(lambda: self._in_flight <= enough, seconds)
+                self._room_made.wait_for(lambda: self._in_flight <= self._enough, seconds)
             return self._window - self._in_flight
 
     def partitions(self) -> list[Partition]:
@@ -154,10 +153,13 @@ class Traffic(Generic[E]):
         with self._lock:
             self._leave(flight)
             flight.progress.finished(flight.record.offset)
+            if self._journal and flight.error == KILLER:
+                self._journal.cleared(flight.place)
             self._gone(flight)
 
     def drop(self, flight: Flight[Any]) -> None:
         """Forget it: its partition goes elsewhere, or we do, and it will be delivered again."""
+        flight.span.end("dropped")
         with self._lock:
             self._leave(flight, cleared=False)
             self._gone(flight)
@@ -165,6 +167,9 @@ class Traffic(Generic[E]):
     def hold(self, flight: Flight[Any]) -> Callable[[], None]:
         """Take it out of the way; the returned call offers it again."""
         with self._lock:
+            if self._closing or flight.progress.leaving:
+                self.drop(flight)
+                return lambda: None
             suspect = flight is self._alone
             self._leave(flight, cleared=False)
             self._rest(flight)
@@ -200,7 +205,8 @@ class Traffic(Generic[E]):
     def _gone(self, flight: Flight[Any]) -> None:
         self._rest(flight)
         self._in_flight -= 1
-        self._room_made.notify_all()
+        if self._in_flight <= self._enough or flight.progress.leaving:
+            self._room_made.notify_all()
 
     # Offsets, and the end ------------------------------------------------------------------------
 
@@ -212,15 +218,24 @@ class Traffic(Generic[E]):
                 self._offsets.again()
             return self._offsets.to_commit()
 
-    def revoke(self, partitions: Collection[Partition], seconds: float) -> dict[Partition, int]:
-        """Give partitions up: drop what has not reached a batch, wait so long for what has;
-        what may be committed of them is returned."""
-        deadline = time.monotonic() + seconds
+    def leave(self, partitions: Collection[Partition], *, lost: bool = False) -> list[Progress]:
+        """Partitions go to another member: drop what has not reached a batch. With `lost` they are
+        gone already, and nothing more is to be published of them."""
         with self._lock:
             leaving = self._offsets.leave(partitions)
+            for progress in leaving:
+                progress.lost = lost
             self._drop_where(lambda flight: flight.progress.leaving)
-            while any(p.busy for p in leaving) and (left := deadline - time.monotonic()) > 0:
-                self._room_made.wait(left)
+            return leaving
+
+    def at_rest(self, leaving: Sequence[Progress], seconds: float) -> bool:
+        """Whether nothing of these is in a batch or on its way out; waits so long for it."""
+        with self._lock:
+            return self._room_made.wait_for(lambda: not any(p.busy for p in leaving), seconds)
+
+    def forget(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """They are not ours any more; what may be committed of them is returned."""
+        with self._lock:
             return self._offsets.forget(partitions)
 
     def drain(self) -> None:
@@ -238,6 +253,9 @@ class Traffic(Generic[E]):
         with self._lock:
             self._closing = self._closed = True
             self._drop_where(lambda flight: True)
+            if self._alone is not None and self._journal:  # a clean end is no death
+                self._journal.untried(self._alone.place)
+            self._journal = None  # whoever still works leaves nothing there
             self._ready_came.notify_all()
 
     def _drop_where(self, doomed: Callable[[Flight[E]], bool]) -> None:
