@@ -72,6 +72,11 @@ class Blobs:
             for page in obstore.list(self._store, prefix):
                 yield from (meta["path"] for meta in page)
 
+    def folders(self, prefix: str) -> list[str]:
+        """The folders right below a prefix, each with its whole path."""
+        with told():
+            return list(obstore.list_with_delimiter(self._store, prefix)["common_prefixes"])
+
     def exists(self, key: str) -> bool:
         with told():
             try:
@@ -93,6 +98,19 @@ class Blobs:
     async def adelete(self, key: str) -> None:
         with suppress(Missing), told():
             await obstore.delete_async(self._store, checked(key))
+
+    async def afolders(self, prefix: str) -> list[str]:
+        with told():
+            found = await obstore.list_with_delimiter_async(self._store, prefix)
+            return list(found["common_prefixes"])
+
+    async def aexists(self, key: str) -> bool:
+        with told():
+            try:
+                await obstore.head_async(self._store, checked(key))
+            except (FileNotFoundError, NotFoundError):
+                return False
+            return True
 
     async def akeys(self, prefix: str) -> AsyncIterator[str]:
         with told():

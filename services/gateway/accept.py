@@ -20,6 +20,8 @@ from spine.events import ImageReceived
 from spine.images import Limits, Probe, Unreadable, probe
 
 MAX_KEY = 255
+# The folder of features: one folder a feature space, one object an image.
+FEATURES = "features"
 IMAGE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 

@@ -9,7 +9,7 @@ from services.gateway.waiting import Outcome
 from spine.events import ImageClassified, ImageEvent, ImageFailed
 from spine.records import ImageRow, TerminalRow
 
-LATE = "No answer came in time. Send the image again."
+LATE = "No answer came in time. Send the image again under another Idempotency-Key."
 
 
 def row(

@@ -7,12 +7,13 @@ the first end wins.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from services.gateway import answer
+from services.gateway import accept, answer
 from services.gateway.admission import Backlog
+from services.gateway.sweep import GRACE_SECONDS, Calm
 from services.gateway.waiting import Outcome, Waiting
 from spine import faults, telemetry
 from spine.blobs import Blobs
@@ -23,8 +24,6 @@ from spine.stage import Busy, Item, Work
 Result = ImageClassified | ImageFailed
 E = TypeVar("E", bound=Event)
 
-# How long after its deadline an image may still be answered before the sweeper ends it.
-GRACE_SECONDS = 15.0
 SWEEP_AT_ONCE = 500
 AWAY = (ConnectionError, TimeoutError)
 
@@ -37,6 +36,7 @@ class Delivery:
     blobs: Blobs
     waiting: Waiting
     backlog: Backlog
+    calm: Calm = field(default_factory=Calm)
 
     def results(self) -> Work[Result, None]:
         """The stage over `results`: one group over all gateways."""
@@ -66,16 +66,19 @@ class Delivery:
         """Write the ends, wake who waits. Raises Busy while the database is away: those who wait
         are answered all the same, and the partition is held until the rows are written."""
         now = datetime.now(UTC)
+        if any(i.ledger.get("results.wait", 0) > GRACE_SECONDS * 1000 for i in items):
+            self.calm.broken()  # answers lay unread for long, and more of them may
         rows = [answer.row(i.event, self._ledger(i), now) for i in items]
         try:
-            stands = self.records.finish(rows)
+            with self.calm.watching():
+                stands = self.records.finish(rows)
         except AWAY as error:
             self.waiting.wake(Outcome(r.image_id, r.state, r.attempt, _said(r)) for r in rows)
             raise Busy("the records are away") from error
         faults.point("gateway.after_record")
         self._wake(stands)
         self._observe(rows, stands)
-        self._forget(items, stands)
+        self._forget(stands)
         return [()] * len(items)
 
     def note(self, items: Sequence[Item[ImageReceived, None]]) -> Sequence[Iterable[Event]]:
@@ -84,15 +87,19 @@ class Delivery:
         return [()] * len(items)
 
     def sweep(self, now: datetime) -> int:
-        """End what nobody answered in time; how many there were."""
-        overdue = self.records.overdue(now, GRACE_SECONDS, SWEEP_AT_ONCE)
-        if not overdue:
+        """End what nobody answered in time; how many this sweep ended. In a world that was broken
+        a moment ago none: their answers may be on the way."""
+        if not self.calm.long_enough:
             return 0
-        rows = [answer.expired(image, now) for image in overdue]
-        self._wake(self.records.finish(rows))
-        for _ in rows:
-            telemetry.ANSWER.labels("expired").observe(GRACE_SECONDS)
-        return len(rows)
+        with self.calm.watching():
+            overdue = self.records.overdue(now, GRACE_SECONDS, SWEEP_AT_ONCE)
+            rows = [answer.expired(image, now) for image in overdue]
+            stands = self.records.finish(rows)
+        self._wake(stands)
+        ended = [s for s in stands if (s.state, s.finished_at) == ("expired", now)]
+        for image in ended:
+            telemetry.ANSWER.labels("expired").observe((now - image.received_at).total_seconds())
+        return len(ended)
 
     def find(self, image_ids: Iterable[str]) -> list[Outcome]:
         """The ends that the records know of; what one query a replica asks."""
@@ -115,11 +122,12 @@ class Delivery:
                 telemetry.ANSWER.labels(row.state).observe(took)
         self.backlog.saw_answer(age, time.monotonic())
 
-    def _forget(self, items: Sequence[Item[Result, None]], stands: Sequence[ImageRow]) -> None:
+    def _forget(self, stands: Sequence[ImageRow]) -> None:
         """Features that were written while their image was being deleted go as well."""
-        for item, stood in zip(items, stands, strict=True):
-            if stood.state == "deleted" and isinstance(item.event, ImageClassified):
-                self.blobs.delete(f"features/{item.event.feature_space}/{stood.image_id}")
+        deleted = [image.image_id for image in stands if image.state == "deleted"]
+        for folder in self.blobs.folders(accept.FEATURES) if deleted else ():
+            for image_id in deleted:
+                self.blobs.delete(f"{folder}/{image_id}")
 
 
 def every(seconds: float, do: Callable[[], object], stopped: Callable[[float], bool]) -> None:

@@ -1,56 +1,66 @@
 """Erasing: the person's right. The tombstone comes first, then everything else goes.
 
-Each step may be done again, so a deletion that died half-way is finished by asking once more. The
-tombstone stays in the record and in the store: results never overwrite the one, and a stage that
-meets the other drops the image silently.
+The tombstone in the store makes every stage drop the image; the one in the records keeps results
+from overwriting it. Each step may be done again, and the sidecar, which says whose the image is,
+goes last: a deletion that broke off anywhere is finished by asking once more.
 """
 
 import asyncio
-import json
 from datetime import UTC, datetime
 
 from services.gateway import accept, lookups
 from services.gateway.desk import Desk
-from services.gateway.problems import busy
+from services.gateway.problems import Problem, busy
 from services.gateway.waiting import Outcome
+from spine import faults
 from spine.events import ImageDeleted
 from spine.records import ImageRow
+
+AGAIN = "The image may be deleted in part. Delete it again in 2 s."
 
 
 async def erase(desk: Desk, image_id: str, client_id: str, trace: bytes) -> None:
     """Delete an image of the caller's, on its way or answered. Raises Problem 404, 503."""
-    owner, row = await lookups.owner_of(desk, image_id)
-    if owner != client_id:
+    if await lookups.owner_of(desk, image_id) != client_id:
         raise lookups.absent()
     now = datetime.now(UTC)
+    event = ImageDeleted(image_id=image_id, client_id=client_id, deleted_at=now)
     try:
-        tombstone = await asyncio.to_thread(desk.records.delete, image_id, client_id, now)
-    except (ConnectionError, TimeoutError):
-        raise busy("busy.records") from None
+        tombstone = await _erase(desk, event, trace)
+    except Problem as problem:
+        raise busy(problem.code, what=AGAIN) from None
+    except ConnectionError:
+        raise busy("busy.store", what=AGAIN) from None
     if tombstone is None:
         raise lookups.absent()
-    spaces = desk.served.spaces | _space_of(row)
-    await _objects(
-        desk, ImageDeleted(image_id=image_id, client_id=client_id, deleted_at=now), spaces, trace
-    )
     desk.waiting.wake([Outcome(image_id, "deleted", tombstone.attempt, b"")])
 
 
-async def _objects(desk: Desk, event: ImageDeleted, spaces: frozenset[str], trace: bytes) -> None:
-    """The tombstone object, the event, then everything that holds something of the image."""
+async def _erase(desk: Desk, event: ImageDeleted, trace: bytes) -> ImageRow | None:
+    """Every step; the tombstone that stands in the records. Raises Problem, ConnectionError."""
     image_id, blobs = event.image_id, desk.blobs
+    await blobs.aput(accept.tombstone_key(image_id), event.model_dump_json().encode())
+    faults.point("gateway.delete_after_tombstone")
+    await desk.publisher.publish(event, trace)
+    faults.point("gateway.delete_after_event")
+    await blobs.adelete(accept.image_key(image_id))
+    await _features(desk, image_id)
+    tombstone = await _record(desk, event)
+    # Once more: a stage may have kept some just before it could see the tombstone.
+    await _features(desk, image_id)
+    await blobs.adelete(accept.sidecar_key(image_id))
+    return tombstone
+
+
+async def _record(desk: Desk, event: ImageDeleted) -> ImageRow | None:
+    whose = (event.image_id, event.client_id, event.deleted_at)
     try:
-        await blobs.aput(accept.tombstone_key(image_id), event.model_dump_json().encode())
-        await desk.publisher.publish(event, trace)
-        keys = [accept.image_key(image_id), accept.sidecar_key(image_id)]
-        for key in keys + [f"features/{space}/{image_id}" for space in spaces]:
-            await blobs.adelete(key)
-    except ConnectionError:
-        raise busy("busy.store") from None
+        return await asyncio.to_thread(desk.records.delete, *whose)
+    except (ConnectionError, TimeoutError):
+        raise busy("busy.records") from None
 
 
-def _space_of(row: ImageRow | None) -> frozenset[str]:
-    """The feature space that the answer names, which may be older than all that we know of."""
-    if row is None or row.state != "answered" or row.answer is None:
-        return frozenset()
-    return frozenset({json.loads(row.answer)["feature_space"]})
+async def _features(desk: Desk, image_id: str) -> None:
+    """Of every feature space that there ever was: the store knows them all."""
+    for folder in await desk.blobs.afolders(accept.FEATURES):
+        await desk.blobs.adelete(f"{folder}/{image_id}")

@@ -52,15 +52,15 @@ async def awaited(desk: Desk, image_id: str, client_id: str, seconds: float) -> 
     return Found(image_id, outcome, found.ticket)
 
 
-async def owner_of(desk: Desk, image_id: str) -> tuple[str, ImageRow | None]:
+async def owner_of(desk: Desk, image_id: str) -> str:
     """Whose image it is, deleted or not. Raises Problem 404, 503."""
     row = await _record(desk, image_id)
     if row is not None:
-        return row.client_id, row
+        return row.client_id
     sidecar = await _sidecar(desk, image_id)
     if sidecar is None:
         raise absent()
-    return sidecar.client_id, None
+    return sidecar.client_id
 
 
 async def page(

@@ -91,10 +91,7 @@ def internal() -> Problem:
     return Problem("internal", "It was logged under the trace id. Try again.", {"Retry-After": "5"})
 
 
-def busy(code: str, seconds: int = 2) -> Problem:
-    """Part of the world is away."""
-    return Problem(
-        code,
-        f"Nothing was accepted. Try again in {seconds} s with the same Idempotency-Key.",
-        {"Retry-After": str(seconds)},
-    )
+def busy(code: str, seconds: int = 2, what: str = "") -> Problem:
+    """Part of the world is away. `what` to say where it is not about an image being accepted."""
+    accepted = f"Nothing was accepted. Try again in {seconds} s with the same Idempotency-Key."
+    return Problem(code, what or accepted, {"Retry-After": str(seconds)})

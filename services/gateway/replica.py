@@ -30,7 +30,6 @@ from spine.stage import Stage
 # Of the seconds that SIGTERM may take: when those who wait get a ticket instead, when the server
 # closes what is still open, and what the stages may then take for themselves.
 TICKETS, SERVER, STAGES = 0.4, 0.6, 0.3
-AWAY = (ConnectionError, TimeoutError, LookupError)
 log = telemetry.logger(__name__)
 
 
@@ -116,25 +115,29 @@ class Replica:
 
     def check(self) -> None:
         """Whether the world is there that a POST needs; /readyz says it."""
-        pulse = self.desk.pulse
+        self.desk.pulse.away = away = self._away()
+        if away:
+            self.desk.delivery.calm.broken()
+
+    def _away(self) -> str:
+        """What of the world is away; empty where nothing is."""
         try:
             self._partitions = self._kafka.partitions("results")
-        except AWAY as error:
-            pulse.away = f"Kafka: {error}"
-            return
+        except Exception as error:
+            return f"Kafka: {error}"
         try:
             self._blobs.exists("images/ready")
-        except ConnectionError as error:
-            pulse.away = str(error)
-            return
-        pulse.away = ""
+        except Exception as error:
+            return str(error)
+        return ""
 
     def _share(self) -> float:
         return share_of(len(self.stages[0].partitions()), self._partitions)
 
     def _look_at_backlog(self) -> None:
         now = datetime.now(UTC)
-        oldest = self._records.oldest_pending(now)
+        with self.desk.delivery.calm.watching():
+            oldest = self._records.oldest_pending(now)
         age = 0.0 if oldest is None else (now - oldest).total_seconds()
         self.desk.backlog.saw_oldest(age)
 

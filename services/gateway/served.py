@@ -17,7 +17,6 @@ class Served:
     """
 
     champions: dict[str, ModelPromoted] = field(default_factory=dict)
-    spaces: frozenset[str] = frozenset()
     _aliases: dict[str, ModelPromoted] = field(default_factory=dict)
 
     def learn(self, record: Record) -> None:
@@ -31,8 +30,6 @@ class Served:
         if held is not None and held.epoch >= event.epoch:
             return
         self._aliases[event.key()] = event
-        # Spaces are never forgotten: features of an old one may still have to be erased.
-        self.spaces = self.spaces | {event.feature_space}
         if event.kind == "head" and event.alias == "champion":
             self.champions = {**self.champions, event.name: event}
 

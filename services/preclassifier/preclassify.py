@@ -79,8 +79,15 @@ def work(
             return run(items, held.loaded, stand_in)
 
     def keep(event: Event, value: bytes) -> None:
-        if isinstance(event, FeaturesExtracted):
-            blobs.put(f"features/{event.feature_space}/{event.image_id}", value)
+        if not isinstance(event, FeaturesExtracted):
+            return
+        key = f"features/{event.feature_space}/{event.image_id}"
+        blobs.put(key, value)
+        # Who deletes an image puts its tombstone first: either that deletion meets these
+        # features, or they meet the tombstone.
+        if blobs.exists(f"images/{event.image_id}.deleted"):
+            blobs.delete(key)
+            raise Skip
 
     return Work(
         name=NAME,

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from spine import faults
-from spine.events import ImageDeleted, ModelPromoted
+from spine.events import ModelPromoted
 from spine.records import open_records
 from tests.services.gateway.conftest import PICTURE, RAW, World, now
 from tests.services.gateway.pictures import png
@@ -159,19 +159,6 @@ def test_after_a_rebalance_a_waiting_request_is_answered_by_the_poll(world: Worl
     asyncio.run(walk())
 
 
-def test_an_image_that_nobody_answers_expires(world: World) -> None:
-    async def walk() -> None:
-        async with world.replica(patience_seconds=0.2, wait_seconds=0) as house:
-            ticket = (await house.client.post("/v1/images", content=PICTURE, headers=RAW)).json()
-            await house.until(lambda: house.records.get(ticket["id"]))
-            assert house.replica.desk.delivery.sweep(now()) == 0
-            assert house.replica.desk.delivery.sweep(now() + timedelta(seconds=30)) == 1
-            answer = (await house.client.get(f"/v1/images/{ticket['id']}")).json()
-            assert (answer["state"], answer["retryable"]) == ("expired", True)
-
-    asyncio.run(walk())
-
-
 def test_a_result_of_an_older_attempt_is_ignored(world: World) -> None:
     async def walk() -> None:
         async with world.replica(wait_seconds=0) as house:
@@ -260,67 +247,6 @@ def test_another_clients_image_is_as_good_as_none(world: World) -> None:
                 await house.until(lambda: house.records.get(ticket["id"]))
             assert (await house.client.get(place)).status_code == 202
             assert (await bob.client.get("/v1/images/..%2fsecret")).status_code == 404
-
-    asyncio.run(walk())
-
-
-def test_deletion_removes_everything_but_the_tombstone(world: World) -> None:
-    async def walk() -> None:
-        async with world.replica() as house:
-            house.say(promoted("snakes"))
-            await house.until(lambda: house.replica.desk.served.spaces)
-            post = house.client.post("/v1/images", content=PICTURE, headers=RAW)
-            answered = await house.answering(post, feature_space="space2")
-            image_id, place = answered.json()["id"], answered.headers["location"]
-            for space in ("space1", "space2"):
-                house.blobs.put(f"features/{space}/{image_id}", b"{}")
-            for _ in range(2):
-                assert (await house.client.delete(place)).status_code == 204
-            assert list(house.blobs.keys("")) == [f"images/{image_id}.deleted"]
-            assert (await house.client.get(place)).status_code == 410
-            assert (await house.client.get(place + "/events")).status_code == 410
-            row = house.records.get(image_id)
-            assert row.state == "deleted" and row.answer is None
-            assert {e.image_id for e in house.published(ImageDeleted)} == {image_id}
-            house.answer(house.published()[0])
-            await house.until(lambda: len(house.log.read_all("results")) == 2)
-            await asyncio.sleep(0.2)
-            assert (await house.client.get(place)).status_code == 410
-            assert (await house.client.get("/v1/images")).json()["images"] == []
-
-    asyncio.run(walk())
-
-
-def test_deletion_in_flight_ends_the_waiting_request_and_late_features_go(world: World) -> None:
-    async def walk() -> None:
-        async with world.replica() as house:
-            task = asyncio.ensure_future(
-                house.client.post("/v1/images", content=PICTURE, headers=RAW)
-            )
-            await house.until(house.published)
-            event = house.published()[0]
-            place = f"/v1/images/{event.image_id}"
-            assert (await house.client.delete(place)).status_code == 204
-            assert (await task).json()["code"] == "image.deleted"
-            late = f"features/space1/{event.image_id}"
-            house.blobs.put(late, b"{}")
-            house.answer(event)
-            await house.until(lambda: not house.blobs.exists(late))
-            assert (await house.client.get(place)).status_code == 410
-
-    asyncio.run(walk())
-
-
-def test_a_deletion_that_broke_off_is_finished_by_asking_again(world: World) -> None:
-    async def walk() -> None:
-        async with world.replica() as house:
-            post = house.client.post("/v1/images", content=PICTURE, headers=RAW)
-            place = (await house.answering(post)).headers["location"]
-            house.log.fail_produce(RuntimeError("away"))
-            assert (await house.client.delete(place)).json()["code"] == "busy.log"
-            house.log.fail_produce(None)
-            assert (await house.client.delete(place)).status_code == 204
-            assert len(list(house.blobs.keys(""))) == 1
 
     asyncio.run(walk())
 

@@ -126,6 +126,17 @@ def test_what_is_published_is_kept_first_byte_for_byte(blobs: Blobs, ours: Ours)
     assert len(json.loads(value)["embedding"]["data"]) == 8
 
 
+def test_features_of_an_image_that_was_deleted_meanwhile_do_not_stay(
+    blobs: Blobs, ours: Ours
+) -> None:
+    (found,) = handled(ours, accepted(blobs))
+    blobs.put("images/one.deleted", b"{}")
+    assert ours.keep is not None
+    with pytest.raises(Skip):
+        ours.keep(found, b"{}")
+    assert list(blobs.keys("features")) == []
+
+
 def test_a_failure_is_not_kept_as_features(blobs: Blobs, ours: Ours) -> None:
     event = accepted(blobs)
     failed = ImageFailed(
