@@ -115,6 +115,9 @@ class PreclassifierSettings(Settings):
     decoders: int = Field(0, ge=0, description="decoding processes; 0: the CPUs one may use")
     batch: int = Field(8, gt=0, le=64, description="most images in one run of the backbone")
     decode_seconds: float = Field(5, gt=0, description="longest decode of one image")
+    max_bytes: int = Field(
+        15_728_640, gt=0, description="largest image, in bytes; no less than the gateway's"
+    )
     decode_memory_mb: int = Field(768, gt=0, description="most memory of a decoding process")
     max_pixels: int = Field(50_000_000, gt=0, description="most pixels of an image")
     max_side: int = Field(12_000, gt=0, description="longest side of an image, in pixels")
@@ -127,7 +130,9 @@ class PreclassifierSettings(Settings):
 class ClassifierSettings(Settings):
     prefix: ClassVar[str] = "CLASSIFIER_"
 
-    models: str = Field("*", description="names of the models it serves, comma-separated; * is all")
+    memory_mb: int = Field(
+        0, ge=0, description="most megabytes of heads at once, old and new; 0: no limit"
+    )
     batch: int = Field(32, gt=0, le=256, description="most feature records in one run")
     review_below: float = Field(
         0.6, ge=0, le=1, description="answers with a lower probability want a person's look"

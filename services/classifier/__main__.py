@@ -10,7 +10,7 @@ from typing import Any
 
 from services.classifier.classify import passing_over, work
 from services.classifier.head import Head
-from services.classifier.reload import Follower, serves_of
+from services.classifier.reload import Follower
 from services.classifier.serving import Serving
 from services.classifier.status import saying
 from spine import packages, telemetry, tracing
@@ -18,7 +18,7 @@ from spine.blobs import open_blobs
 from spine.events import ModelPromoted
 from spine.kafka import open_log
 from spine.settings import ClassifierSettings
-from spine.slots import Slots
+from spine.slots import Budget, Slots
 from spine.stage import Stage
 
 
@@ -28,14 +28,14 @@ def main() -> None:
     tracing.configure("classifier", settings.otlp_url)
     replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
     journal = settings.journal or f"{tempfile.gettempdir()}/classifier-{replica}.journal"
-    kafka, slots, serves = open_log(settings), Slots[Head](), serves_of(settings.models)
+    kafka = open_log(settings)
+    slots = Slots[Head](budget=Budget(settings.memory_mb << 20 or None))
     producer, reader = kafka.producer(), kafka.reader([ModelPromoted.topic], from_start=True)
     keys = packages.public_keys(settings.model_keys)
     fetch = partial(packages.read, open_blobs(settings.blobs_url), public_keys=keys)
-    follower = Follower(reader, slots, fetch, saying(producer), serves, replica)
+    follower = Follower(reader, slots, fetch, saying(producer), replica)
     classifier = work(
         slots,
-        serves=serves,
         passed_over=passing_over(),
         review_below=settings.review_below,
         batch=settings.batch,
@@ -51,7 +51,9 @@ def main() -> None:
     serving = Serving(follower, stage)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: serving.stop())
-    health = telemetry.serve_health(settings.metrics_port, lambda: serving.ready)
+    health = telemetry.serve_health(
+        settings.metrics_port, lambda: serving.ready, settings.metrics_host
+    )
     try:
         serving.run()
     finally:

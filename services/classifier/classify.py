@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from services.classifier.decide import decide
-from services.classifier.head import Floats, Head, Verdicts, infer
+from services.classifier.decide import Decision, decide
+from services.classifier.head import Floats, Head, infer
+from services.classifier.waiting import Waiting
 from spine import telemetry
 from spine.events import Event, FeaturesExtracted, ImageClassified
 from spine.slots import Slots
-from spine.work import Busy, Item, Reject, Skip, Work
+from spine.work import Item, Reject, Work
 
 log = telemetry.logger(__name__)
 
 MAX_DIMENSION = 65_536
+# A quarter of the stage's window, which is four times what is ahead (two batches) and in a batch.
+WAITING_BATCHES = 3
 Features = Item[FeaturesExtracted, Floats]
 PassedOver = Callable[[FeaturesExtracted, str], None]
 
@@ -25,24 +28,21 @@ PassedOver = Callable[[FeaturesExtracted, str], None]
 def work(
     slots: Slots[Head],
     *,
-    serves: Callable[[str], bool],
     passed_over: PassedOver = lambda event, champion_space: None,
     review_below: float = 0.6,
     batch: int = 32,
     stand_in_ms: float = 0,
 ) -> Work[FeaturesExtracted, Floats]:
-    """The classifier. `serves` says of a model's name whether it is ours; `passed_over` is told of
-    features that are of another space than the champion's, and of that space."""
+    """The classifier. `passed_over` is told of features that are of another space than the
+    champion's, and of that space."""
+    waiting = Waiting(most=WAITING_BATCHES * batch)
 
     def prepare(event: FeaturesExtracted) -> Floats:
-        if not serves(event.model):
-            raise Skip(f"{event.model} is not served here")
         embedding = decoded(event)
-        held = slots.holding(event.model)
-        if held is None:
-            raise Busy(f"no champion of {event.model} yet")
-        if event.feature_space == held.loaded.feature_space:
-            check_length(embedding, held.loaded)
+        if slots.holding(event.model) is None:
+            others = any(slot.held is not None for slot in slots.all())
+            raise waiting.verdict(event, others)
+        waiting.over(event.model)
         return embedding
 
     def handle(items: Sequence[Features]) -> Sequence[Iterable[Event]]:
@@ -71,16 +71,12 @@ def classify(head: Head, items: Sequence[Features], review_below: float) -> list
     ms = (time.perf_counter() - begun) * 1000
     if not np.isfinite(verdicts.probabilities).all():
         raise Reject("features.invalid", "the head makes no probability of these features")
-    return [answer(head, item, verdicts, at, review_below, ms) for at, item in enumerate(items)]
+    found = decide(head.labels, verdicts.probabilities, verdicts.unknown, review_below)
+    return [answer(head, item, one, ms) for item, one in zip(items, found, strict=True)]
 
 
-def answer(
-    head: Head, item: Features, verdicts: Verdicts, at: int, review_below: float, ms: float
-) -> ImageClassified:
+def answer(head: Head, item: Features, found: Decision, ms: float) -> ImageClassified:
     event = item.event
-    found = decide(
-        head.labels, verdicts.probabilities[at].tolist(), bool(verdicts.unknown[at]), review_below
-    )
     return ImageClassified(
         image_id=event.image_id,
         client_id=event.client_id,

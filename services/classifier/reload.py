@@ -30,44 +30,42 @@ Fetch = Callable[[str], Package]  # by blob prefix, verified; raises Refused, Co
 
 @dataclass
 class Follower:
-    """Keeps the slots at what the `models` topic says. One thread calls it."""
+    """Keeps the slots at what the `models` topic says. One thread follows, another beats."""
 
     reader: Reader
     slots: Slots[Head]
     fetch: Fetch
     say: Callable[[Event], None]
-    serves: Callable[[str], bool]
     replica: str
     # The newest promotion of each name that is not settled: the store may be away for a while.
     pending: dict[str, ModelPromoted] = field(default_factory=dict)
     retry_at: float = 0.0
-    beat_at: float = 0.0
 
     def catch_up(self, stop: threading.Event) -> None:
-        """Read all that was promoted before, and load it; waits while the world is away."""
+        """Read all that was promoted before, and load what can be reached: a package that cannot
+        keeps nobody else's images waiting, `follow` tries it again."""
         while not stop.is_set() and not self.reader.caught_up():
             self.take(self.reader.poll(500, POLL_SECONDS))
-        while not stop.is_set():
-            self.settle()
-            if not self.pending:
-                break
-            stop.wait(RETRY_SECONDS)
-        self.beat()
+        self.settle()
 
     def follow(self, stop: threading.Event) -> None:
-        """Until `stop`: read, load, swap, beat."""
+        """Until `stop`: read, load, swap."""
         while not stop.is_set():
             self.take(self.reader.poll(500, POLL_SECONDS))
             if self.pending and time.monotonic() >= self.retry_at:
                 self.settle()
-            if time.monotonic() >= self.beat_at:
-                self.beat()
+
+    def beats(self, stop: threading.Event) -> None:
+        """Until `stop`: say what is served. On a thread of its own, for a fetch may take long."""
+        while not stop.is_set():
+            self.beat()
+            stop.wait(BEAT_SECONDS)
 
     def take(self, records: Sequence[Record]) -> None:
         """Note the newest promotion of each name: of a storm only the last is loaded."""
         for record in records:
             promoted = promotion(record)
-            if promoted is None or not self.serves(promoted.name):
+            if promoted is None:
                 continue
             known = self.pending.get(promoted.name)
             if known is None or promoted.epoch > known.epoch:
@@ -105,7 +103,6 @@ class Follower:
 
     def beat(self) -> None:
         """Say what is served."""
-        self.beat_at = time.monotonic() + BEAT_SECONDS
         for slot in self.slots.all():
             held = slot.held
             if held is not None:
@@ -159,9 +156,3 @@ def refused(replica: str, promoted: ModelPromoted, reason: str) -> ModelRefused:
         reason=reason,
         at=datetime.now(UTC),
     )
-
-
-def serves_of(models: str) -> Callable[[str], bool]:
-    """Whether a name is among those of the setting `CLASSIFIER_MODELS`; `*` is all."""
-    names = {name.strip() for name in models.split(",") if name.strip()}
-    return lambda name: "*" in names or name in names

@@ -1,6 +1,7 @@
-"""The classifier as a whole: the follower of promotions beside the stage, until it is stopped."""
+"""The classifier as a whole: promotions and beats beside the stage, until it is stopped."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from services.classifier.reload import Follower
@@ -12,7 +13,7 @@ log = telemetry.logger(__name__)
 
 
 class Serving:
-    """Follows the promotions on a thread while the stage runs on the caller's."""
+    """Follows the promotions on threads while the stage runs on the caller's."""
 
     def __init__(self, follower: Follower, stage: Stage[Any, Any]) -> None:
         self._follower, self._stage = follower, stage
@@ -25,14 +26,15 @@ class Serving:
 
     def run(self) -> None:
         """Catch up with what was promoted, then consume until `stop`. Raises what stopped it."""
-        self._follower.catch_up(self._stopping)
-        thread = threading.Thread(target=self._follow, name="models", daemon=True)
-        thread.start()
+        threads = [self._beside("beats", self._follower.beats)]
         try:
+            self._follower.catch_up(self._stopping)
+            threads.append(self._beside("models", self._follower.follow))
             self._stage.run()
         finally:
             self._stopping.set()
-            thread.join(JOIN_SECONDS)
+            for thread in threads:
+                thread.join(JOIN_SECONDS)
         if self._failure is not None:
             raise self._failure
 
@@ -41,11 +43,16 @@ class Serving:
         self._stopping.set()
         self._stage.stop()
 
-    def _follow(self) -> None:
-        try:
-            self._follower.follow(self._stopping)
-        except Exception as error:
-            # Deaf to promotions it would serve an old model for ever: better seen than hidden.
-            log.error("the follower of promotions failed", error=type(error).__name__)
-            self._failure = error
-            self.stop()
+    def _beside(self, name: str, life: Callable[[threading.Event], None]) -> threading.Thread:
+        def lived() -> None:
+            try:
+                life(self._stopping)
+            except Exception as error:
+                # Deaf to promotions it would serve an old model for ever: better seen than hidden.
+                log.error("the follower of promotions failed", error=type(error).__name__)
+                self._failure = error
+                self.stop()
+
+        thread = threading.Thread(target=lived, name=name, daemon=True)
+        thread.start()
+        return thread

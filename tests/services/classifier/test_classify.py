@@ -1,7 +1,9 @@
 """Features in, answers out; B34: what is no embedding never reaches the model."""
 
 import base64
-from collections.abc import Callable, Sequence
+import itertools
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from services.classifier.head import Head, open_head
 from spine import telemetry
 from spine.events import Embedding, Event, FeaturesExtracted, ImageClassified
 from spine.slots import Slots
-from spine.work import Busy, Item, Reject, Skip, Work
+from spine.work import Busy, Item, Reject, Work
 from tests.services.classifier.heads import (
     DIMENSION,
     SPACE,
@@ -35,8 +37,8 @@ def slots_of(*packages) -> Slots[Head]:
     return slots
 
 
-def classifier(slots: Slots[Head], serves: Callable[[str], bool] = lambda name: True, **more):
-    return work(slots, serves=serves, **more)
+def classifier(slots: Slots[Head], **more):
+    return work(slots, **more)
 
 
 def answers(classifier: Work, *events: FeaturesExtracted) -> list[Sequence[Event]]:
@@ -103,9 +105,11 @@ def test_a_model_without_a_champion_is_waited_for():
         classifier(slots_of(LIZARDS)).prepare(features())
 
 
-def test_a_model_that_is_not_served_here_is_left_to_others():
-    with pytest.raises(Skip):
-        classifier(slots_of(), serves=lambda name: name == "lizards").prepare(features())
+def test_features_without_a_head_are_waited_for_even_where_they_are_many():
+    subject = classifier(slots_of(), batch=1)
+    for image in range(20):
+        with pytest.raises(Busy):
+            subject.prepare(features(str(image)))
 
 
 def coded(body: bytes, *shape: int) -> Embedding:
@@ -136,7 +140,7 @@ ONES = np.ones(DIMENSION, "<f2")
 )
 def test_B34_what_is_no_embedding_of_this_space_is_rejected_before_the_model(embedding):
     with pytest.raises(Reject) as caught:
-        classifier(slots_of(SNAKES)).prepare(features(embedding=embedding))
+        answers(classifier(slots_of(SNAKES)), features(embedding=embedding))
     assert caught.value.code == "features.invalid"
 
 
@@ -148,12 +152,35 @@ def test_B34_the_largest_numbers_that_float16_has_are_answered():
     assert 0 <= answer.probability <= 1
 
 
-def test_a_length_that_became_wrong_between_prepare_and_handle_is_rejected():
-    subject = classifier(slots_of(SNAKES))
-    with pytest.raises(Reject, match="numbers"):
-        subject.handle([Item(features(), np.ones(3, np.float32), {})])
-
-
-def test_the_stand_in_delays_each_image():
-    subject = classifier(slots_of(SNAKES), stand_in_ms=0.01)
+def test_the_stand_in_delays_each_image(monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr("services.classifier.classify.time.sleep", slept.append)
+    subject = classifier(slots_of(SNAKES), stand_in_ms=20)
     assert len(answers(subject, features("1"), features("2"))) == 2
+    assert sum(slept) == pytest.approx(0.04)
+
+
+def test_no_batch_mixes_versions_while_heads_are_swapped(monkeypatch):
+    monkeypatch.setattr("spine.slots.give_back_memory", lambda: None)
+    slots, enough = slots_of(SNAKES), threading.Event()
+    heads = [open_head(SNAKES), open_head(head_package(seed=1))]
+
+    def swaps() -> None:
+        for epoch in itertools.count(2):
+            head = heads[epoch % 2]
+            slots["snakes"].swap(head.version, epoch, lambda claim, head=head: head)
+            if enough.wait(0.0005):
+                return
+
+    subject = classifier(slots)
+    items = [Item(event, subject.prepare(event), {}) for event in map(features, "abcdefgh")]
+    thread = threading.Thread(target=swaps)
+    thread.start()
+    seen: list[str] = []
+    try:
+        while len(seen) < 50:
+            [version] = {answer.model_version for [answer] in subject.handle(items)}
+            seen += [version] if seen[-1:] != [version] else []
+    finally:
+        enough.set()
+        thread.join()

@@ -8,15 +8,22 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from services.classifier.classify import work
+from services.classifier.classify import WAITING_BATCHES, work
 from services.classifier.head import Head
-from services.classifier.reload import Follower, serves_of
+from services.classifier.reload import Follower
 from services.classifier.serving import Serving
 from services.classifier.status import saying
 from spine import packages
 from spine.blobs import Blobs, open_blobs
 from spine.envelope import from_record, header, to_record
-from spine.events import Event, ImageClassified, ModelLoaded, ModelPromoted, ModelRefused
+from spine.events import (
+    Event,
+    FeaturesExtracted,
+    ImageClassified,
+    ModelLoaded,
+    ModelPromoted,
+    ModelRefused,
+)
 from spine.log import Record
 from spine.memory import MemoryLog
 from spine.packages import MODEL, Package
@@ -25,17 +32,19 @@ from spine.stage import Stage
 from tests.services.classifier.heads import KEYS, features, head_package, promotion
 
 GOOD, BETTER = head_package(seed=0), head_package(seed=1)
+LIZARDS = head_package("lizards", 2, "fs-000000000002")
 PATIENCE = 20
+BATCH = 4
 
 
 @dataclass
 class World:
     """A follower on a log in memory and a store in memory."""
 
-    models: str = "*"
     said: list[Event] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
     away: bool = False
+    unreachable: str = ""
 
     def __post_init__(self) -> None:
         self.log, self.blobs = MemoryLog(), open_blobs("memory://")
@@ -43,11 +52,10 @@ class World:
             self.log.create(topic, 1)
         self.slots: Slots[Head] = Slots()
         reader = self.log.reader(["models"], from_start=True)
-        serves = serves_of(self.models)
-        self.follower = Follower(reader, self.slots, self.fetch, self.said.append, serves, "r1")
+        self.follower = Follower(reader, self.slots, self.fetch, self.said.append, "r1")
 
     def fetch(self, prefix: str) -> Package:
-        if self.away:
+        if self.away or prefix == self.unreachable:
             raise ConnectionError("the store is away")
         self.fetched.append(prefix)
         return packages.read(self.blobs, prefix, KEYS)
@@ -180,13 +188,6 @@ def test_other_aliases_and_kinds_are_not_ours(fields):
     assert (world.serving, world.fetched) == (None, [])
 
 
-def test_a_model_that_is_not_served_here_is_not_loaded():
-    world = World("lizards, frogs")
-    world.promote(GOOD)
-    world.catch_up()
-    assert world.fetched == []
-
-
 def test_records_that_cannot_be_read_do_not_deafen_the_follower():
     world = World()
     good = to_record(promotion(GOOD), "test")
@@ -218,7 +219,7 @@ def test_it_beats_with_what_it_serves():
 def serving_of(world: World) -> Serving:
     producer = world.log.producer()
     world.follower.say = saying(producer)
-    subject = work(world.slots, serves=serves_of(world.models))
+    subject = work(world.slots, batch=BATCH)
     return Serving(world.follower, Stage(subject, world.log, producer=producer))
 
 
@@ -323,3 +324,68 @@ def test_a_beat_that_kafka_refuses_is_logged(capsys):
 def test_a_promotion_is_read_as_it_was_written():
     event = promotion(GOOD)
     assert from_record(to_record(event, "test"), (ModelPromoted,)) == event
+
+
+def test_a_package_that_cannot_be_reached_keeps_no_other_model_from_being_answered():
+    world = World()
+    world.promote(GOOD)
+    world.promote(LIZARDS)
+    world.unreachable = GOOD.prefix
+
+    def script() -> None:
+        world.log.append(to_record(lizard("1"), "test"))
+        until(lambda: len(results(world)) == 1)
+        assert world.serving is None
+        world.unreachable = ""
+        until(lambda: world.serving == (GOOD.manifest.version, 1))
+
+    run(world, script)
+
+
+def test_it_beats_while_a_fetch_hangs(monkeypatch):
+    monkeypatch.setattr("services.classifier.reload.BEAT_SECONDS", 0.02)
+    world, hangs = World(), threading.Event()
+    world.promote(LIZARDS)
+    world.catch_up()
+    fetch = world.follower.fetch
+
+    def hanging(prefix: str) -> Package:
+        assert hangs.wait(PATIENCE)
+        return fetch(prefix)
+
+    world.follower.fetch = hanging
+    world.promote(GOOD)
+
+    def script() -> None:
+        until(lambda: len(world.log.read_all("model-status")) >= 3)
+        assert world.serving is None
+        hangs.set()
+        until(lambda: world.serving is not None)
+
+    run(world, script)
+
+
+def test_images_of_a_model_without_a_head_do_not_stop_the_other_models(monkeypatch):
+    monkeypatch.setattr("services.classifier.waiting.PATIENCE_SECONDS", 0)
+    world = World()
+    world.promote(LIZARDS)
+    many = 20 * BATCH
+    for at in range(many):
+        world.log.append(to_record(features(f"snake-{at}", reply_partition=0), "test"))
+    world.log.append(to_record(lizard("lizard"), "test"))
+    waits = WAITING_BATCHES * BATCH
+
+    def script() -> None:
+        until(lambda: "lizard" in {r.image_id for r in results_that_read(world)})
+        until(lambda: len(world.log.read_all("features.dead")) == many - waits)
+        world.promote(GOOD)
+        until(lambda: len(results_that_read(world)) == 1 + waits)
+
+    run(world, script)
+    letters = world.log.read_all("features.dead")
+    assert {header(r.headers, "x-dlq-error-class") for r in letters} == {b"model.unavailable"}
+
+
+def lizard(image_id: str) -> FeaturesExtracted:
+    space = LIZARDS.manifest.feature_space
+    return features(image_id, model="lizards", feature_space=space, reply_partition=0)
