@@ -159,8 +159,9 @@ class Slot(Generic[T]):
 
     def _drop(self, held: Held[T]) -> None:
         self._close(held.loaded)
-        self._budget.release(held.size)
+        del held.loaded  # who still looks at `held` keeps no model alive
         give_back_memory()
+        self._budget.release(held.size)
 
 
 class Slots(Generic[T]):
