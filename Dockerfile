@@ -26,7 +26,8 @@ ENTRYPOINT ["python", "-m", "ouroboros"]
 
 FROM base AS service
 ARG SERVICE
-ENV SERVICE=${SERVICE}
+# A container's own 127.0.0.1 is nobody else's: /metrics and /readyz are for those beside it.
+ENV SERVICE=${SERVICE} OUROBOROS_METRICS_HOST=0.0.0.0
 COPY services/${SERVICE} ./services/${SERVICE}
 USER 10001
 ENTRYPOINT ["sh", "-c", "exec python -m services.$SERVICE"]

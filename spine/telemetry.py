@@ -103,7 +103,7 @@ def metrics() -> tuple[bytes, str]:
 
 
 def serve_health(
-    port: int, ready: Callable[[], bool], host: str = "0.0.0.0"
+    port: int, ready: Callable[[], bool], host: str = "127.0.0.1"
 ) -> ThreadingHTTPServer:
     """Serve /livez, /readyz and /metrics on a thread; `server_port` says where."""
 

@@ -153,3 +153,16 @@ def test_a_service_has_longer_to_stop_than_its_drain_takes() -> None:
     for name in ("gateway", "preclassifier", "classifier"):
         grace = float(service(name)["stop_grace_period"].removesuffix("s"))
         assert grace > SERVICES[name].load(environ(name)).drain_seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("gateway", "GATEWAY_PORT"),
+        ("preclassifier", "OUROBOROS_METRICS_PORT"),
+        ("classifier", "OUROBOROS_METRICS_PORT"),
+    ],
+)
+def test_a_service_is_asked_for_its_health_where_it_tells_it(name: str, setting: str) -> None:
+    [port] = re.findall(r"127\.0\.0\.1:(\d+)/readyz", service(name)["healthcheck"]["test"][-1])
+    assert port == environ(name)[setting]
