@@ -1,12 +1,17 @@
-"""Databases for the tests of the records: each test runs on SQLite and on PostgreSQL."""
+"""Databases for the records, each test on SQLite and PostgreSQL; scenes for the stage, on the
+in-memory log and on Kafka."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from spine.kafka import open_log
 from spine.migrations import migrate
 from spine.records import Records, open_records
+from spine.settings import Settings
+from tests.spine.worlds import KafkaWorld, MemoryWorld, Scene, scene
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
@@ -29,3 +34,27 @@ def records(records_url: str) -> Iterator[Records]:
     opened = open_records(records_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.real)])
+def play(request, unique) -> Iterator[Scene]:
+    """A scene on a world with a `results` topic."""
+    if request.param == "memory":
+        world = MemoryWorld()
+        world.create("results", 4)
+    else:
+        url = request.getfixturevalue("kafka_url")
+        world = KafkaWorld(open_log(Settings(kafka_url=url)), url.removeprefix("kafka://"))
+        with suppress(Exception):  # an earlier test made it
+            world.create("results", 4)
+    with scene(world, unique("s")) as made:
+        yield made
+
+
+@pytest.fixture
+def twin() -> Iterator[Scene]:
+    """The same in memory only, for what needs the broker's switches."""
+    world = MemoryWorld()
+    world.create("results", 4)
+    with scene(world, "twin") as made:
+        yield made

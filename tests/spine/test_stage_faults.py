@@ -13,16 +13,7 @@ from spine.journal import Journal
 from spine.log import Fatal, Record
 from spine.memory import MemoryConsumer
 from spine.stage import Busy, Reject, TooManyDead
-from tests.spine.test_stage import echo, header, stage_of
-from tests.spine.worlds import MemoryWorld, running, scene, until
-
-
-@pytest.fixture
-def twin():
-    world = MemoryWorld()
-    world.create("results", 4)
-    with scene(world, "twin") as made:
-        yield made
+from tests.spine.worlds import echo, header, running, stage_of, until
 
 
 def rejecting(*numbers):

@@ -16,7 +16,7 @@ from spine.envelope import to_record
 from spine.events import BY_TYPE, Event, ImageEvent, type_of
 from spine.log import Log, Record
 from spine.memory import MemoryLog
-from spine.stage import Stage
+from spine.stage import Stage, Work
 
 
 @dataclass
@@ -109,6 +109,7 @@ def closing_consumer(servers: str, group: str) -> Iterator[Consumer]:
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
+            "log_level": 0,
         }
     )
     try:
@@ -249,3 +250,22 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come to pass in time"
         time.sleep(0.02)
+
+
+def echo(play: Scene, **options):
+    """Work that answers each thing."""
+    settings = {
+        "name": play.name,
+        "events": (play.thing,),
+        "prepare": lambda event: None,
+        "handle": lambda items: [[play.answered(i.event)] for i in items],
+    }
+    return Work(**{**settings, **options})
+
+
+def stage_of(play: Scene, work=None, **options) -> Stage:
+    return Stage(work or echo(play), play.world.log, **{"drain_seconds": 5, **options})
+
+
+def header(record: Record, name: str) -> str:
+    return (dict(record.headers)[name] or b"").decode()
