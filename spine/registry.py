@@ -32,6 +32,10 @@ UPDATE = (
     f"UPDATE models SET {', '.join(f'{f} = :{f}' for f in FIELDS[2:])}, published = false"
     " WHERE name = :name AND alias = :alias AND epoch = :epoch - 1 RETURNING epoch"
 )
+PUBLISHED = (
+    "UPDATE models SET published = true"
+    " WHERE name = :name AND alias = :alias AND epoch = :epoch RETURNING epoch"
+)
 VERSION = ("name", "version", "kind", "package", "feature_space", "card", "created_at")
 
 
@@ -168,14 +172,15 @@ def _keep(records: Records, version: Version, now: datetime) -> None:
 
 
 def _say(records: Records, publish: Publish, event: ModelPromoted) -> None:
+    """Publish it and mark that. Where it was overtaken meanwhile, its record may lie behind the
+    newer one's, and compaction would keep the old: the newest is said after it."""
     publish(event)
-    records.run(
-        "UPDATE models SET published = true"
-        " WHERE name = :name AND alias = :alias AND epoch = :epoch",
-        name=event.name,
-        alias=event.alias,
-        epoch=event.epoch,
-    )
+    while not records.run(PUBLISHED, name=event.name, alias=event.alias, epoch=event.epoch):
+        newest = champion(records, event.name)
+        if newest is None:
+            return
+        event = newest
+        publish(event)
 
 
 def _event(row: tuple[Any, ...]) -> ModelPromoted:

@@ -115,15 +115,44 @@ def test_what_a_crash_left_unsaid_is_said_again_and_only_that(
     assert registry.republish(records, said.append) == []
 
 
-def test_an_event_that_was_overtaken_while_it_was_said_leaves_the_newer_one_unsaid(
+@pytest.mark.parametrize("overtaker_fails", [False, True])
+def test_an_event_that_was_overtaken_while_it_was_said_is_followed_by_the_newest(
+    records: Records, said: list[ModelPromoted], overtaker_fails: bool
+) -> None:
+    def overtaken(event: ModelPromoted) -> None:
+        if event.version == "v1" and overtaker_fails:
+            with pytest.raises(ConnectionError):
+                promote(records, refuse, V2, promoted_by="bob")
+        elif event.version == "v1":
+            promote(records, said.append, V2, promoted_by="bob")
+        said.append(event)
+
+    promote(records, overtaken, V1, promoted_by="ann")
+    assert [e.version for e in said][-2:] == ["v1", "v2"]
+    assert said[-1] == champion(records, "snakes")
+    assert registry.republish(records, refuse) == []
+
+
+def test_the_newest_that_cannot_be_said_after_the_old_stays_unsaid(
     records: Records, said: list[ModelPromoted]
 ) -> None:
     def overtaken(event: ModelPromoted) -> None:
+        if event.version == "v2":
+            raise ConnectionError("Kafka is away")
         with pytest.raises(ConnectionError):
             promote(records, refuse, V2, promoted_by="bob")
 
-    promote(records, overtaken, V1, promoted_by="ann")
+    with pytest.raises(ConnectionError):
+        promote(records, overtaken, V1, promoted_by="ann")
     assert [e.version for e in registry.republish(records, said.append)] == ["v2"]
+
+
+def test_a_model_that_was_deleted_while_it_was_said_is_left_so(records: Records) -> None:
+    def deleted(event: ModelPromoted) -> None:
+        records.run("DELETE FROM models")
+
+    promote(records, deleted, V1, promoted_by="ann")
+    assert champion(records, "snakes") is None
 
 
 def test_a_rollback_is_a_promotion_of_the_version_before(
