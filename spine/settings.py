@@ -87,6 +87,7 @@ class GatewaySettings(Settings):
     require_keys: bool = Field(True, description="whether a request needs an API key")
     default_model: str = Field("snakes", description="model of a request that names none")
     max_bytes: int = Field(15_728_640, gt=0, description="largest image, in bytes")
+    bodies_mb: int = Field(256, gt=0, description="MiB that all bodies may take at once")
     max_pixels: int = Field(50_000_000, gt=0, description="most pixels of an image")
     max_side: int = Field(12_000, gt=0, description="longest side of an image, in pixels")
     patience_seconds: float = Field(

@@ -1,9 +1,9 @@
 """Admission: who may hand in an image now. Pure; time is passed in.
 
-Two gates stand before the body is read. The client's is a token bucket: each replica hands out the
+Gates stand before the body is read. The client's is a token bucket: each replica hands out the
 share of the rate that its reply partitions are of all, so the replicas need no common counter. The
 other is for all: while the oldest unanswered image is too old, taking more would only make
-everybody late.
+everybody late. And the bodies that are held at once share so many bytes.
 """
 
 import math
@@ -108,3 +108,30 @@ class Backlog:
             self._tried = now
             return True
         return False
+
+
+@dataclass
+class Room:
+    """The bytes that bodies may take at once. One alone always finds room."""
+
+    most: int
+    held: int = 0
+
+    def take(self, size: int) -> "Held | None":
+        """Keep so many bytes for a body; None where they are not free."""
+        if self.held and self.held + size > self.most:
+            return None
+        self.held += size
+        return Held(self, size)
+
+
+@dataclass
+class Held:
+    """A body's part of the room. Giving it back twice is giving it back once."""
+
+    room: Room
+    size: int
+
+    def give_back(self) -> None:
+        self.room.held -= self.size
+        self.size = 0

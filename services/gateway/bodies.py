@@ -4,7 +4,7 @@ An image comes as the body itself, as the one file of a form, or as base64 in JS
 type of the body only chooses between these; what the image is, its bytes say.
 """
 
-import base64
+import asyncio
 import binascii
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -23,6 +23,8 @@ Receive = Callable[[], Awaitable[Any]]
 MOST_PARTS = 16
 FORM_OVERHEAD = 64 * 1024
 CLOSE = {"Connection": "close"}
+# What takes longer than this many bytes to unpack does so on a thread, beside the loop.
+AT_ONCE = 64 * 1024
 
 
 class Gone(Exception):
@@ -57,6 +59,13 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int)
         'file, or as application/json {"image": "<base64>"}.',
         CLOSE,
     )
+
+
+def room_for(headers: Mapping[bytes, bytes], max_bytes: int) -> int:
+    """Bytes that this body may come to hold: what it declares, else the most that is taken."""
+    declared = headers.get(b"content-length", b"")
+    most = max_bytes * 4 // 3 + FORM_OVERHEAD
+    return min(int(declared), most) if declared.isdigit() and len(declared) <= 18 else max_bytes
 
 
 async def _raw(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> Upload:
@@ -107,10 +116,18 @@ async def _json(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> 
         text += chunk
     if not text:
         raise Problem("image.empty", "The body is empty; send the bytes of a photo.")
+    if len(text) > AT_ONCE:
+        return await asyncio.to_thread(_unpacked, text, most)
+    return _unpacked(text, most)
+
+
+def _unpacked(text: bytearray, most: int) -> Upload:
+    """The image in `text`, which is emptied on the way. Raises Problem."""
     try:
-        image = from_json(bytes(text), allow_inf_nan=False)["image"]
-        data = base64.b64decode(image, validate=True)
-    except (ValueError, TypeError, KeyError, binascii.Error):
+        image = from_json(text, allow_inf_nan=False)["image"]
+        text.clear()
+        data = binascii.a2b_base64(image, strict_mode=True)
+    except (ValueError, TypeError, KeyError):
         raise Problem("request.malformed", 'Send {"image": "<base64>"}.') from None
     if len(data) > most:
         raise too_large(most)
@@ -145,6 +162,7 @@ class _Form:
     parts: int = 0
     names: list[tuple[bytes, bool]] = field(default_factory=list)
     file: io.BytesIO = field(default_factory=io.BytesIO)
+    digest: Any = field(default_factory=sha256)
     ended: bool = False
     _header: bytes = b""
     _value: bytes = b""
@@ -168,8 +186,7 @@ class _Form:
         files = [name for name, is_file in self.names if is_file]
         if not self.ended or len(files) != 1 or [n for n, _ in self.names].count(files[0]) != 1:
             raise Problem("request.malformed", "Send a form with exactly one file.", CLOSE)
-        data = self.file.getvalue()
-        return Upload(data, sha256(data).hexdigest())
+        return Upload(self.file.getvalue(), self.digest.hexdigest())
 
     def _part(self) -> None:
         self.parts += 1
@@ -200,7 +217,9 @@ class _Form:
             return
         if self.file.tell() + end - start > self.most:
             raise too_large(self.most)
-        self.file.write(data[start:end])
+        chunk = memoryview(data)[start:end]
+        self.digest.update(chunk)
+        self.file.write(chunk)
 
     def _end(self) -> None:
         self.ended = True

@@ -131,14 +131,16 @@ class Delivery:
 
 
 def every(seconds: float, do: Callable[[], object], stopped: Callable[[float], bool]) -> None:
-    """Do it now and then again until `stopped(seconds)`, which waits, says so; the world being
-    away costs one round."""
+    """Do it now and then again until `stopped(seconds)`, which waits, says so. Whatever goes
+    wrong costs one round: a thread that ended would be missed by nobody."""
     log = telemetry.logger(__name__)
     while True:
         try:
             do()
         except AWAY as error:
             log.warning("the world is away", error=str(error))
+        except Exception as error:
+            log.error("a round failed", kind=type(error).__name__, exc_info=error)
         if stopped(seconds):
             return
 

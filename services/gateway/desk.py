@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.gateway.accept import Sidecar
-from services.gateway.admission import Backlog, Rates
+from services.gateway.admission import Backlog, Rates, Room
 from services.gateway.callers import Callers
 from services.gateway.deliver import Delivery
 from services.gateway.publisher import Publisher
@@ -51,6 +51,7 @@ class Desk:
     callers: Callers
     rates: Rates
     backlog: Backlog
+    room: Room
     served: Served
     # The reply partitions that this replica owns now, and how many there are.
     owned: Callable[[], Sequence[int]]

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 from services.gateway import accept, answer, bodies
 from services.gateway.accept import Sidecar
+from services.gateway.admission import Held
 from services.gateway.desk import Desk, Flight
 from services.gateway.problems import Problem, busy
 from services.gateway.waiting import Outcome, Waiter
@@ -59,21 +60,25 @@ async def post(desk: Desk, request: Request, receive: bodies.Receive) -> Accepte
         request.text(b"prefer"), settings.wait_seconds, settings.patience_seconds
     )
     fields = admit(desk, caller.client_id)
-    upload = await _read(request, receive, settings.max_bytes)
-    picture = look(upload.data, desk)
-    image_id = accept.new_id() if key is None else accept.derived_id(caller.client_id, key)
-    sidecar = Sidecar(
-        image_id,
-        caller.client_id,
-        model,
-        upload.sha256,
-        picture.content_type,
-        len(upload.data),
-        received_at.isoformat(),
-    )
-    ledger = {"gateway.receive": _ms(began)}
-    way = _Way(desk, sidecar, upload, ledger, request.trace)
-    outcome = await (way.once(wait) if key is None else way.keyed(wait))
+    held = room(desk, request)
+    try:
+        upload = await _read(request, receive, settings.max_bytes)
+        content_type = look(upload.data, desk).content_type
+        image_id = accept.new_id() if key is None else accept.derived_id(caller.client_id, key)
+        sidecar = Sidecar(
+            image_id,
+            caller.client_id,
+            model,
+            upload.sha256,
+            content_type,
+            len(upload.data),
+            received_at.isoformat(),
+        )
+        ledger = {"gateway.receive": _ms(began)}
+        way = _Way(desk, sidecar, upload, held, ledger, request.trace)
+        outcome = await (way.once(wait) if key is None else way.keyed(wait))
+    finally:
+        held.give_back()
     return Accepted(sidecar, outcome, fields)
 
 
@@ -95,6 +100,15 @@ def admit(desk: Desk, client_id: str) -> dict[str, str]:
     return fields
 
 
+def room(desk: Desk, request: Request) -> Held:
+    """Room for the body, before a byte of it is read. Raises Problem 503."""
+    held = desk.room.take(bodies.room_for(request.headers, desk.settings.max_bytes))
+    if held is None:
+        telemetry.REFUSED.labels("bodies").inc()
+        raise busy("busy.bodies")
+    return held
+
+
 def look(data: bytes, desk: Desk) -> Probe:
     settings = desk.settings
     limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_side)
@@ -108,6 +122,7 @@ class _Way:
     desk: Desk
     sidecar: Sidecar
     upload: bodies.Upload
+    held: Held
     ledger: dict[str, float]
     trace: bytes
 
@@ -145,6 +160,7 @@ class _Way:
     async def _join(self, flight: Flight, wait: float) -> Outcome | None:
         if not flight.sidecar.same_request(self.sidecar):
             raise reused()
+        self._drop()
         with self.desk.waiting.register(self.sidecar.image_id, handed_in=True) as waiter:
             try:
                 await asyncio.shield(flight.accepted)
@@ -226,7 +242,7 @@ class _Way:
         self, wait: float, attempt: int, accepted: "asyncio.Future[None] | None" = None
     ) -> Outcome | None:
         desk = self.desk
-        self.upload.drop()
+        self._drop()
         partition, here = desk.reply_partition()
         event = accept.received(
             self.sidecar,
@@ -244,6 +260,11 @@ class _Way:
             if accepted is not None:
                 accepted.set_result(None)
             return await _answered(waiter, wait)
+
+    def _drop(self) -> None:
+        """A request that waits holds no bytes and no room for them."""
+        self.upload.drop()
+        self.held.give_back()
 
     async def _deleted(self) -> bool:
         key = accept.tombstone_key(self.sidecar.image_id)

@@ -39,6 +39,7 @@ TABLE: dict[str, tuple[int, str, bool]] = {
     "stream.limit": (429, "Too many open event streams", True),
     "internal": (500, "Something broke on our side", True),
     "busy.backlog": (503, "All is busy", True),
+    "busy.bodies": (503, "Too many bytes at once", True),
     "busy.draining": (503, "This replica is going away", True),
     "busy.log": (503, "The image could not be queued", True),
     "busy.records": (503, "The records are away", True),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from services.gateway.admission import Backlog, Rates, share_of
+from services.gateway.admission import Backlog, Rates, Room, share_of
 from services.gateway.callers import Callers
 from services.gateway.deliver import Delivery, every
 from services.gateway.desk import Desk
@@ -68,6 +68,7 @@ class Replica:
             Callers(verify, settings.require_keys),
             Rates(settings.client_rate, settings.client_burst, self._share),
             backlog,
+            Room(settings.bodies_mb * 2**20),
             Served(),
             self.owned,
             lambda: self._partitions,
@@ -173,4 +174,4 @@ class Replica:
 
 
 def _told(error: Exception) -> None:
-    log.warning("the records are away", error=str(error))
+    log.error("a look for answers failed", kind=type(error).__name__, error=str(error))

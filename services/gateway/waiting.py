@@ -119,17 +119,16 @@ async def poll(
     failed: Callable[[Exception], None],
 ) -> None:
     """Look for the ends of what nobody will wake, for ever; every few seconds for everybody's, in
-    case a partition went and came back unseen. `find` may block; an error of it is told, and the
-    next round tries again."""
+    case a partition went and came back unseen. `find` may block; whatever goes wrong is told, and
+    the next round tries again."""
     for turn in itertools.count():
         await asyncio.sleep(POLL_SECONDS)
-        polled = waiting.to_poll(owned())
-        wanted = waiting.everybody() if turn % ALL_EVERY == 0 else polled
-        if not wanted:
-            continue
         try:
-            waiting.wake(await asyncio.to_thread(find, wanted))
-        except (ConnectionError, TimeoutError) as error:
+            polled = waiting.to_poll(owned())
+            wanted = waiting.everybody() if turn % ALL_EVERY == 0 else polled
+            if wanted:
+                waiting.wake(await asyncio.to_thread(find, wanted))
+        except Exception as error:
             failed(error)
 
 

@@ -149,6 +149,16 @@ def test_missing_tables_are_a_mistake_and_no_outage(empty_url: str) -> None:
     records.close()
 
 
+def test_what_a_statement_carries_is_not_in_its_error(empty_url: str) -> None:
+    records = open_records(empty_url)
+    with pytest.raises(DBAPIError) as one:
+        records.run("SELECT :name FROM nowhere", name="s3cret")
+    with pytest.raises(DBAPIError) as many:
+        records.accept([AcceptedRow("a", "s3cret", "snakes", NOW, NOW, "image/png", 1)])
+    assert "s3cret" not in str(one.value) + repr(one.value) + str(many.value)
+    records.close()
+
+
 def test_a_sqlite_file_whose_folder_went_is_away(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     url = f"sqlite:///{folder}/records.db"

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from services.gateway.admission import MOST_CLIENTS, Backlog, Rates, share_of
+from services.gateway import ingest
+from services.gateway.admission import MOST_CLIENTS, Backlog, Rates, Room, share_of
+from services.gateway.desk import Desk
 from tests.services.gateway.conftest import PICTURE, RAW, World
 
 
@@ -129,3 +131,70 @@ def test_f14_without_a_delivery_report_nothing_is_accepted(world: World, trouble
             house.log.stall(False)
 
     asyncio.run(walk())
+
+
+def test_bodies_share_their_room_and_one_alone_always_fits() -> None:
+    room = Room(100)
+    first = room.take(300)
+    assert first and room.take(1) is None
+    first.give_back()
+    first.give_back()
+    assert room.held == 0
+    assert [bool(room.take(50)) for _ in range(3)] == [True, True, False]
+
+
+def test_bodies_are_bounded_in_sum_and_their_room_is_free_before_the_answer(world: World) -> None:
+    async def walk() -> None:
+        async with world.replica(max_bytes=2**20, bodies_mb=1) as house:
+            desk = house.replica.desk
+            coming = Coming(house.key)
+            first = asyncio.ensure_future(coming.post(desk))
+            await house.until(lambda: desk.room.held)
+            assert desk.room.held == 2**20, "a body of unknown length may be the largest"
+            refused = await house.client.post("/v1/images", content=PICTURE, headers=RAW)
+            assert (refused.status_code, refused.json()["code"]) == (503, "busy.bodies")
+            assert refused.headers["retry-after"]
+            coming.go.set()
+            await house.until(house.published)
+            assert desk.room.held == 0 and not first.done()
+            house.answer(house.published()[0])
+            assert (await first).outcome is not None
+            bad = await house.client.post("/v1/images", content=b"x", headers=RAW)
+            assert bad.status_code == 415 and desk.room.held == 0
+
+    asyncio.run(walk())
+
+
+def test_who_joins_a_request_gives_its_room_back_at_once(world: World) -> None:
+    async def walk() -> None:
+        async with world.replica() as house:
+            headers = RAW | {"Idempotency-Key": "k"}
+            posts = [
+                asyncio.ensure_future(
+                    house.client.post("/v1/images", content=PICTURE, headers=headers)
+                )
+                for _ in range(2)
+            ]
+            await house.until(house.published)
+            await house.until(lambda: house.replica.desk.room.held == 0)
+            assert not any(post.done() for post in posts)
+            house.answer(house.published()[0])
+            assert {(await post).status_code for post in posts} == {200}
+
+    asyncio.run(walk())
+
+
+class Coming:
+    """A chunked body that comes when it is told to."""
+
+    def __init__(self, key: str) -> None:
+        self.go = asyncio.Event()
+        self._headers = {b"authorization": f"Bearer {key}".encode(), b"content-type": b"image/png"}
+
+    async def post(self, desk: Desk) -> ingest.Accepted:
+        request = ingest.Request(self._headers, b"", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")
+        return await ingest.post(desk, request, self._receive)
+
+    async def _receive(self) -> dict[str, object]:
+        await self.go.wait()
+        return {"type": "http.request", "body": PICTURE}

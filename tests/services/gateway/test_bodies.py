@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -263,6 +265,31 @@ def test_a_form_and_json_carry_the_same_image() -> None:
     packed = json.dumps({"image": base64.b64encode(PICTURE).decode()}).encode()
     upload = read({b"content-type": b"application/json; charset=utf-8"}, packed[:20], packed[20:])
     assert upload == read({b"content-type": b"image/*"}, PICTURE)
+
+
+def test_large_json_is_unpacked_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[str] = []
+
+    def seen(text: bytearray, most: int) -> bodies.Upload:
+        where.append(threading.current_thread().name)
+        return unpacked(text, most)
+
+    unpacked = bodies._unpacked
+    monkeypatch.setattr(bodies, "_unpacked", seen)
+    kind = {b"content-type": b"application/json"}
+    for image in (PICTURE, bytes(bodies.AT_ONCE)):
+        packed = json.dumps({"image": base64.b64encode(image).decode()}).encode()
+        upload = read(kind, packed, most=2**20)
+        assert upload.data == image and upload.sha256 == sha256(image).hexdigest()
+    assert where[0] == threading.main_thread().name != where[1]
+
+
+def test_room_is_kept_for_what_is_declared_or_for_the_most() -> None:
+    assert bodies.room_for({b"content-length": b"10"}, LIMIT) == 10
+    assert bodies.room_for({}, LIMIT) == LIMIT
+    for odd in (b"-1", b"many", b"9" * 40):
+        assert bodies.room_for({b"content-length": odd}, LIMIT) == LIMIT
+    assert bodies.room_for({b"content-length": b"9" * 18}, LIMIT) < 2 * LIMIT + bodies.FORM_OVERHEAD
 
 
 @pytest.mark.parametrize(
