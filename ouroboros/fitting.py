@@ -12,7 +12,7 @@ from ouroboros.home import Home
 from ouroboros.learning import Features, examples_in, features_of
 from ouroboros.publish import RefusedBy, say, until_loaded
 from ouroboros.urls import signing_key
-from services.preclassifier.backbone import Backbone, open_backbone, shipped
+from services.preclassifier.backbone import Backbone, chosen, open_backbone
 from services.trainer.fit import Fitted
 from services.trainer.fit import fit as fit_head
 from services.trainer.pack import packed
@@ -142,6 +142,7 @@ def promote(settings: Settings, package: packages.Package) -> ModelPromoted:
     log = open_log(settings)
     records = open_records(settings.records_url)
     try:
+        registry.republish(records, lambda event: say(log, event))
         return registry.promote(
             records, lambda event: say(log, event), version, promoted_by="ouroboros fit"
         )
@@ -181,23 +182,15 @@ def opened(
         {**home.settings(), **os.environ, "OUROBOROS_MODEL_KEYS": settings.model_keys}
     )
     try:
-        backbone = open_backbone(backbone_package(mine, blobs))
+        backbone = open_backbone(chosen(mine, blobs))
     except Refused as error:
         raise Trouble(
             Exit.UNUSABLE,
             f"the backbone is refused ({error.code}): {error}",
             "see PRECLASSIFIER_BACKBONE",
         ) from error
-    limits = Limits(max_pixels=mine.max_pixels, max_side=mine.max_side)
+    limits = Limits(mine.max_bytes, mine.max_pixels, mine.max_side)
     with DecoderPool(
         usable(), backbone.preprocessing, limits, mine.decode_memory_mb, mine.decode_seconds
     ) as pool:
         yield backbone, pool.decode
-
-
-def backbone_package(settings: PreclassifierSettings, blobs: Blobs) -> packages.Package:
-    """The package that the preclassifiers load. Raises Refused, ConnectionError."""
-    if not settings.backbone:
-        return shipped()
-    keys = packages.public_keys(settings.model_keys)
-    return packages.read(blobs, settings.backbone.strip("/"), keys)

@@ -1,4 +1,4 @@
-"""What must stand before a service starts: Kafka, topics, records, keys.
+"""What must stand before a service starts: Kafka, topics, records, keys, promotions.
 
 Whatever the environment names by URL is used as it is; what it does not name is embedded: a
 single-node Kafka, a folder of objects, SQLite.
@@ -17,7 +17,6 @@ from ouroboros.urls import CLIENT, Profile, Urls, urls_of
 from spine.settings import Settings
 
 Tell = Callable[[str], None]
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -88,23 +87,20 @@ def broker_of(home: Home, watched: Callable[[int, bool], None]) -> Broker:
 
 
 def prepared(home: Home, urls: Urls, profile: Profile) -> None:
-    """Records, keys and topics, by a process of its own: the supervisor stays small, and lives
-    when a client library crashes. Every step may be taken twice. Raises Trouble."""
+    """Records, keys, topics and promotions, by a process of its own: the supervisor needs no
+    clients and stays small. Every step may be taken twice. Raises Trouble."""
     environ = {**os.environ, **urls.environ(), "OUROBOROS_HOME": str(home.folder)}
     command = [sys.executable, "-m", "ouroboros.prepare", profile]
-    for _ in range(TRIES):
-        done = subprocess.run(command, env=environ, capture_output=True, text=True)
-        print(done.stdout, done.stderr, sep="", end="", flush=True)
-        if done.returncode == 0:
-            return
-        if done.returncode > 0:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
-            raise Trouble(
-                Exit.AWAY if done.returncode == Exit.AWAY else Exit.NOT_READY,
-                said[-1] if said else "records or topics could not be prepared",
-                f"see {home.log('supervisor')}, and check the OUROBOROS_…_URL settings",
-            )
-    raise Trouble(Exit.NOT_READY, f"preparing died of signal {-done.returncode}, {TRIES} times")
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    print(done.stdout, done.stderr, sep="", end="", flush=True)
+    if done.returncode == 0:
+        return
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    raise Trouble(
+        Exit.AWAY if done.returncode == Exit.AWAY else Exit.NOT_READY,
+        said[-1] if said else f"preparing ended with {done.returncode}",
+        f"see {home.log('supervisor')}, and check the OUROBOROS_…_URL settings",
+    )
 
 
 def main() -> None:
@@ -113,6 +109,7 @@ def main() -> None:
     try:
         prepare_records(home, settings)
         prepare_topics(settings, profile)
+        prepare_promotions(settings)
     except (ConnectionError, TimeoutError, PermissionError, ValueError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(int(Exit.AWAY)) from None
@@ -140,6 +137,20 @@ def prepare_topics(settings: Settings, profile: Profile) -> None:
     from spine import admin
 
     admin.apply(settings, profile)
+
+
+def prepare_promotions(settings: Settings) -> None:
+    """Say the promotions that a crash left unsaid."""
+    from ouroboros.publish import say
+    from spine import registry
+    from spine.kafka import open_log
+    from spine.records import open_records
+
+    log, records = open_log(settings), open_records(settings.records_url)
+    try:
+        registry.republish(records, lambda event: say(log, event))
+    finally:
+        records.close()
 
 
 if __name__ == "__main__":

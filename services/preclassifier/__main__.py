@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from services.preclassifier.backbone import open_backbone, shipped
+from services.preclassifier.backbone import chosen, open_backbone
 from services.preclassifier.preclassify import Backbone, work
-from spine import packages, telemetry, tracing
-from spine.blobs import Blobs, open_blobs
+from spine import telemetry, tracing
+from spine.blobs import open_blobs
 from spine.cpus import usable
 from spine.decoder import DecoderPool
 from spine.images import Limits, Preprocessing
@@ -32,7 +32,7 @@ def main() -> None:
     swap = slot.swap(package.manifest.version, 0, lambda claim: open_backbone(package, claim=claim))
     if swap.state == "refused":
         raise SystemExit(f"the backbone {package.prefix} is refused: {swap.code}: {swap.reason}")
-    limits = Limits(max_pixels=settings.max_pixels, max_side=settings.max_side)
+    limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_side)
     with DecoderPool(
         settings.decoders or cpus,
         Preprocessing.from_dict(package.manifest.preprocessing),
@@ -57,19 +57,13 @@ def main() -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stage.stop())
-        health = telemetry.serve_health(settings.metrics_port, lambda: stage.ready)
+        health = telemetry.serve_health(
+            settings.metrics_port, lambda: stage.ready, settings.metrics_host
+        )
         try:
             stage.run()
         finally:
             health.shutdown()
-
-
-def chosen(settings: PreclassifierSettings, blobs: Blobs) -> packages.Package:
-    """The backbone's package: the one that the settings name, or the one that ships."""
-    if not settings.backbone:
-        return shipped()
-    keys = packages.public_keys(settings.model_keys)
-    return packages.read(blobs, settings.backbone.strip("/"), keys)
 
 
 if __name__ == "__main__":

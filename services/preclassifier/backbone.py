@@ -10,10 +10,12 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from spine import golden
+from spine.blobs import Blobs
 from spine.images import Preprocessing
 from spine.onnxfile import Refused
-from spine.packages import Package, read_folder
+from spine.packages import Package, public_keys, read, read_folder
 from spine.pixels import tensor
+from spine.settings import PreclassifierSettings
 from spine.slots import Claim
 
 # Other CPUs round differently in a hundred layers; a wrong backbone is off by far more.
@@ -42,6 +44,14 @@ class Backbone:
 def shipped() -> Package:
     """The package that ships with the code, in the folder beside this file. Raises Refused."""
     return read_folder(SHIPPED, None)
+
+
+def chosen(settings: PreclassifierSettings, blobs: Blobs) -> Package:
+    """The package that the settings name, or the one that ships. Raises Refused,
+    ConnectionError."""
+    if not settings.backbone:
+        return shipped()
+    return read(blobs, settings.backbone.strip("/"), public_keys(settings.model_keys))
 
 
 def open_backbone(package: Package, threads: int = 1, claim: Claim = lambda _: None) -> Backbone:
