@@ -79,5 +79,6 @@ def test_f17_a_stage_killed_between_two_steps_answers_once_after_its_restart(
     assert response.status_code == 200, response.text
     until_true(lambda: town.said(name, f"fault point {point} fired"), "it did not fire")
     until_true(lambda: town.restarts(name) == 1, "it was not started again")
+    town.until_ready([name])
     stream = phone.stream(response.json()["id"])
     assert [event for event, _ in stream] == ["answered"]
