@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from ouroboros.snakes import SPECIES, Species, draw, photo, random_species, scenery
 from ouroboros.snakes.species import HEADS, PATTERNS
-from services.preclassifier.backbone import infer, started
+from services.preclassifier.backbone import infer
 from services.preclassifier.importing import Options, package_backbone
 from services.trainer.fit import fit
 from spine.images import Limits, Preprocessing
+from spine.inference import session_of
 from spine.packages import write_folder
 from spine.pixels import prepare
 
@@ -238,7 +239,7 @@ def export(net: Net, file: Path) -> None:
 
 def judge(file: Path) -> dict[str, Any]:
     """A head fitted on 40 photos of each species, tried on 40 others; the ninth as a stranger."""
-    session = started(file.read_bytes())
+    session = session_of(file.read_bytes())
     learnt, tried = (embed_photos(session, first) for first in (0, 900_000))
     eight, nine = len(SPECIES) - 1, len(SPECIES)
     known, stranger = outputs(learnt[:eight], tried[:eight]), outputs(learnt[:eight], tried[eight:])
@@ -276,7 +277,7 @@ def seen(job: tuple[Species, int]) -> np.ndarray:
 def outputs(learnt: np.ndarray, tried: np.ndarray) -> dict[str, np.ndarray]:
     """What the product's own head, fitted on `learnt`, says of `tried`."""
     labels = np.repeat([f"{n}" for n in range(len(learnt))], JUDGED_EACH)
-    head = started(fit(learnt.reshape(-1, EMBEDDING), labels.tolist()).onnx)
+    head = session_of(fit(learnt.reshape(-1, EMBEDDING), labels.tolist()).onnx)
     rows = tried.reshape(-1, EMBEDDING).astype(np.float32)
     names = [output.name for output in head.get_outputs()]
     return dict(zip(names, head.run(names, {"embedding": rows}), strict=True))

@@ -21,7 +21,6 @@ from spine.blobs import Blobs, open_blobs
 from spine.cpus import usable
 from spine.decoder import DecoderPool
 from spine.events import ModelPromoted
-from spine.images import Limits
 from spine.kafka import open_log
 from spine.onnxfile import Refused
 from spine.pixels import Decoded
@@ -189,8 +188,7 @@ def opened(
             f"the backbone is refused ({error.code}): {error}",
             "see PRECLASSIFIER_BACKBONE",
         ) from error
-    limits = Limits(mine.max_bytes, mine.max_pixels, mine.max_side)
     with DecoderPool(
-        usable(), backbone.preprocessing, limits, mine.decode_memory_mb, mine.decode_seconds
+        usable(), backbone.preprocessing, mine.limits, mine.decode_memory_mb, mine.decode_seconds
     ) as pool:
         yield backbone, pool.decode

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from spine.images import Limits
+
 
 class BadSettings(SystemExit):
     """Settings that cannot be used; the message names every variable at fault."""
@@ -125,7 +127,14 @@ class PreclassifierSettings(Settings):
     stand_in_ms: float = Field(
         0, ge=0, description="sleep for each image that plays a heavier model in scaling tests"
     )
-    journal: str = Field("", description="file of what is in flight; empty: a temporary one")
+    journal: str = Field(
+        "", description="file of what is in flight; empty: a temporary one, by replica or host"
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """What it is willing to decode."""
+        return Limits(self.max_bytes, self.max_pixels, self.max_side)
 
 
 class ClassifierSettings(Settings):
@@ -139,4 +148,6 @@ class ClassifierSettings(Settings):
         0.6, ge=0, le=1, description="answers with a lower probability want a person's look"
     )
     stand_in_ms: float = Field(0, ge=0, description="sleep for each image, in scaling tests")
-    journal: str = Field("", description="file of what is in flight; empty: a temporary one")
+    journal: str = Field(
+        "", description="file of what is in flight; empty: a temporary one, by replica or host"
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from spine import golden
+from spine.inference import session_of
 from spine.onnxfile import Refused
 from spine.packages import Package
 from spine.slots import Claim
@@ -48,7 +49,7 @@ def open_head(package: Package, claim: Claim = lambda _: None) -> Head:
     if manifest.kind != "head" or len(manifest.labels) < 2:
         raise Refused("package.kind", f"{manifest.kind}, {len(manifest.labels)} labels: no head")
     claim(len(package.model))
-    session = started(package.model)
+    session = session_of(package.model, arena=False)
     head = Head(
         manifest.name,
         manifest.version,
@@ -64,19 +65,6 @@ def open_head(package: Package, claim: Claim = lambda _: None) -> Head:
 def infer(head: Head, embeddings: Floats) -> Verdicts:
     """Run it on float32 [N,D]."""
     return Verdicts(*head.session.run(OUTPUTS, {"embedding": embeddings}))
-
-
-def started(model: bytes) -> ort.InferenceSession:
-    """A session on one thread: a head takes microseconds, and threads only get in the way."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime has a dozen kinds, none of which is a bug of ours
-        raise Refused("onnx.load", f"the runtime refuses it: {type(error).__name__}") from None
 
 
 def dimension_of(session: ort.InferenceSession) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spine import golden
 from spine.blobs import Blobs
 from spine.images import Preprocessing
+from spine.inference import session_of
 from spine.onnxfile import Refused
 from spine.packages import Package, public_keys, read, read_folder
 from spine.pixels import tensor
@@ -71,28 +72,10 @@ def open_backbone(package: Package, threads: int = 1, claim: Claim = lambda _: N
         preprocessing,
         manifest.input.name,
         manifest.output.name,
-        started(package.model, threads),
+        session_of(package.model, threads),
     )
     prove(backbone, golden.load(package.golden))
     return backbone
-
-
-def started(model: bytes, threads: int = 1) -> ort.InferenceSession:
-    """A session of `threads` threads. Raises Refused.
-
-    8-bit weights are dequantised once: kept in QDQ form, inference takes twice as long.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime has a dozen kinds, none of which is a bug of ours
-        raise Refused("onnx.load", f"the runtime refuses it: {type(error).__name__}") from None
 
 
 def infer(

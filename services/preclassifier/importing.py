@@ -10,9 +10,10 @@ import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from services.preclassifier.backbone import IMAGES, TOLERANCE, infer, started
+from services.preclassifier.backbone import IMAGES, TOLERANCE, infer
 from spine import golden
 from spine.images import Preprocessing
+from spine.inference import session_of
 from spine.onnxfile import MAX_BYTES, Refused, check_onnx
 from spine.packages import GOLDEN, MODEL, About, Key, Package, Tensor, build, feature_space, sha256
 from spine.pixels import tensor
@@ -54,7 +55,7 @@ def check_backbone(model: bytes, options: Options, max_bytes: int = MAX_BYTES) -
     image input or not the named embedding; `onnx.run` where it fails or its numbers are none.
     """
     check_onnx(model, max_bytes)
-    session = started(model)
+    session = session_of(model)
     name, preprocessing = taken(session, options)
     output = given(session, options.output)
     images = golden_images(preprocessing.side)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from services.trainer.linear import LEAST_NORM, Linear
 from spine import golden
+from spine.inference import session_of
 
 OPSET = 17
 IR_VERSION = 8
@@ -97,9 +97,6 @@ def golden_of(head: Linear, means: np.ndarray[Any, Any]) -> golden.Golden:
 
 def parity(model: bytes, expected: golden.Golden) -> float:
     """The greatest gap between numpy and ONNX Runtime. Raises Refused above 1e-4."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     rows = expected.inputs["embedding"].astype(np.float32)
-    found = session.run(OUTPUTS, {"embedding": rows})
+    found = session_of(model).run(OUTPUTS, {"embedding": rows})
     return golden.compare(expected, dict(zip(OUTPUTS, found, strict=True)))

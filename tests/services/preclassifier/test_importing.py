@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
-from services.preclassifier.backbone import open_backbone, prove, shipped, started
+from services.preclassifier.backbone import open_backbone, prove, shipped
 from services.preclassifier.importing import Options, check_backbone, package_backbone
 from spine import golden
 from spine.images import Limits, Preprocessing
+from spine.inference import session_of
 from spine.onnxfile import Refused
 from spine.packages import About, build, new_key, public_of, read, write
 from spine.pixels import prepare, tensor
@@ -109,7 +110,7 @@ def test_a_signed_package_comes_back_from_the_store() -> None:
 def test_f30_a_backbone_that_answers_otherwise_than_it_did_is_refused() -> None:
     backbone = open_backbone(package_backbone("tiny", tiny(), Options(), {}))
     expected = golden.load(package_backbone("tiny", tiny(), Options(), {}).golden)
-    other = replace(backbone, session=started(tiny(divide=200.0)))
+    other = replace(backbone, session=session_of(tiny(divide=200.0)))
     assert prove(backbone, expected) == 0
     with pytest.raises(Refused) as caught:
         prove(other, expected)
