@@ -23,6 +23,7 @@ SPINE_DOORS = {
     "decoder.py",  # the decoding processes
     "faults.py",  # armed by a variable, kills its process
     "journal.py",  # a file that outlives the process
+    "journals.py",
     "kafka.py",
     "keys.py",
     "records.py",

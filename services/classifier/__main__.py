@@ -3,9 +3,7 @@
 import os
 import signal
 import socket
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from services.classifier.classify import passing_over, work
@@ -13,7 +11,7 @@ from services.classifier.head import Head
 from services.classifier.reload import Follower
 from services.classifier.serving import Serving
 from services.classifier.status import saying
-from spine import packages, telemetry, tracing
+from spine import journals, packages, telemetry, tracing
 from spine.blobs import open_blobs
 from spine.events import ModelPromoted
 from spine.kafka import open_log
@@ -27,7 +25,6 @@ def main() -> None:
     telemetry.configure("classifier", settings.replica, settings.log_level)
     tracing.configure("classifier", settings.otlp_url)
     replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
-    journal = settings.journal or f"{tempfile.gettempdir()}/classifier-{replica}.journal"
     kafka = open_log(settings)
     slots = Slots[Head](budget=Budget(settings.memory_mb << 20 or None))
     producer, reader = kafka.producer(), kafka.reader([ModelPromoted.topic], from_start=True)
@@ -45,7 +42,7 @@ def main() -> None:
         classifier,
         kafka,
         producer=producer,
-        journal=Path(journal),
+        journal=journals.claimed("classifier", settings.replica, settings.journal),
         drain_seconds=settings.drain_seconds,
     )
     serving = Serving(follower, stage)

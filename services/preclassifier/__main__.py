@@ -1,19 +1,15 @@
 """Run the preclassifier: `python -m services.preclassifier`. Wiring only."""
 
-import os
 import signal
-import socket
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from services.preclassifier.backbone import chosen, open_backbone
 from services.preclassifier.preclassify import Backbone, work
-from spine import telemetry, tracing
+from spine import journals, telemetry, tracing
 from spine.blobs import open_blobs
 from spine.cpus import usable
 from spine.decoder import DecoderPool
-from spine.images import Limits, Preprocessing
+from spine.images import Preprocessing
 from spine.kafka import open_log
 from spine.settings import PreclassifierSettings
 from spine.slots import Slot, Slots
@@ -24,19 +20,16 @@ def main() -> None:
     settings = PreclassifierSettings.load()
     telemetry.configure("preclassifier", settings.replica, settings.log_level)
     tracing.configure("preclassifier", settings.otlp_url)
-    replica = settings.replica or f"{socket.gethostname()}-{os.getpid()}"
-    journal = settings.journal or f"{tempfile.gettempdir()}/preclassifier-{replica}.journal"
     blobs, cpus = open_blobs(settings.blobs_url), usable()
     package = chosen(settings, blobs)
     slot: Slot[Backbone] = Slots[Backbone]()["backbone"]
     swap = slot.swap(package.manifest.version, 0, lambda claim: open_backbone(package, claim=claim))
     if swap.state == "refused":
         raise SystemExit(f"the backbone {package.prefix} is refused: {swap.code}: {swap.reason}")
-    limits = Limits(settings.max_bytes, settings.max_pixels, settings.max_side)
     with DecoderPool(
         settings.decoders or cpus,
         Preprocessing.from_dict(package.manifest.preprocessing),
-        limits,
+        settings.limits,
         settings.decode_memory_mb,
         settings.decode_seconds,
     ) as pool:
@@ -52,7 +45,7 @@ def main() -> None:
         stage: Stage[Any, Any] = Stage(
             preclassifier,
             open_log(settings),
-            journal=Path(journal),
+            journal=journals.claimed("preclassifier", settings.replica, settings.journal),
             drain_seconds=settings.drain_seconds,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
