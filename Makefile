@@ -7,6 +7,8 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .venv/bin/uv)
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
 	--python-version 3.11
 ARGS ?=
+# Test processes side by side; each starts its own Kafka.
+WORKERS ?= 2
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
@@ -18,7 +20,7 @@ demo: .venv/.laptop .venv/.kafka ## start everything, classify images it never s
 
 test: .venv/.dev .venv/.kafka check ## every check and test, on real parts (ARGS="-k name" picks some)
 	@$(PYTHON_IN) -m ouroboros.parts tools
-	$(PYTHON_IN) -m pytest $(ARGS)
+	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: .venv/.dev .venv/.kafka ## how fast it is, beside the machine's raw limit
 	@$(PYTHON_IN) -m bench $(ARGS)
