@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,8 +139,8 @@ def build(
 
 
 def write(blobs: Blobs, package: Package) -> str:
-    """Publish it, the manifest last; its prefix. Writing the same version again changes nothing.
-    Raises ConnectionError."""
+    """Publish it, the manifest last; its prefix. Writing the same version again serves the same
+    content under the new manifest: signed by today's key, and whole. Raises ConnectionError."""
     for file, body in package.files.items():
         try:
             blobs.put(f"{package.prefix}/{file}", body, create=True)
@@ -149,8 +148,7 @@ def write(blobs: Blobs, package: Package) -> str:
             # The version fixes the bytes: what else lies there is damage.
             if blobs.get(f"{package.prefix}/{file}") != body:
                 blobs.put(f"{package.prefix}/{file}", body)
-    with suppress(Exists):
-        blobs.put(f"{package.prefix}/{MANIFEST}", package.sealed, create=True)
+    blobs.put(f"{package.prefix}/{MANIFEST}", package.sealed)
     return package.prefix
 
 

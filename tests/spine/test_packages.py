@@ -56,20 +56,33 @@ def test_the_version_is_made_of_the_content_alone():
     assert made().manifest.version != made(about=other).manifest.version
 
 
-def test_writing_the_same_version_again_keeps_the_first_manifest(blobs):
-    first, second = made(), made()
-    assert first.sealed != second.sealed
+def test_the_same_version_under_a_new_key_is_readable_by_that_key(blobs):
+    new = packages.new_key()
+    first, second = made(), made(new)
     packages.write(blobs, first)
-    packages.write(blobs, second)
-    assert packages.read(blobs, first.prefix, KEYS) == first
+    assert refused(blobs, first.prefix, {packages.public_of(new)}) == "package.key"
+    assert packages.write(blobs, second) == first.prefix
+    assert packages.read(blobs, first.prefix, {packages.public_of(new)}) == second
 
 
-def test_writing_again_heals_a_damaged_file(blobs):
+@pytest.mark.parametrize("file", [MODEL, GOLDEN, MANIFEST])
+def test_writing_again_heals_a_damaged_file(blobs, file):
     package = made()
     packages.write(blobs, package)
-    blobs.put(f"{package.prefix}/{MODEL}", package.model[:-1])
+    blobs.put(f"{package.prefix}/{file}", b"damage")
     packages.write(blobs, package)
     assert packages.read(blobs, package.prefix, KEYS) == package
+
+
+def test_the_manifest_is_written_last(blobs, monkeypatch):
+    written: list[str] = []
+    put = blobs.put
+    monkeypatch.setattr(
+        blobs, "put", lambda name, *rest, **more: (written.append(name), put(name, *rest, **more))
+    )
+    packages.write(blobs, made())
+    assert written[-1].endswith(MANIFEST)
+    assert len(written) == 3
 
 
 def test_a_package_without_its_manifest_is_not_there_yet(blobs):
