@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from ouroboros.docs import CLASSES, filled
 from spine.settings import Settings
@@ -72,3 +73,13 @@ def test_these_guards_see_what_they_are_to_see() -> None:
     assert VARIABLE.findall("`GATEWAY_NO_SUCH`") == ["GATEWAY_NO_SUCH"]
     assert LINK.findall("[a](b.md) [c](https://x) [d](e/f.md#g)") == ["b.md", "e/f.md"]
     assert filled("<!-- exits -->\nold\n<!-- end -->") != "<!-- exits -->\nold\n<!-- end -->"
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    ours = {
+        f"{found.name}_total" if found.type == "counter" else found.name
+        for found in REGISTRY.collect()
+        if found.name.startswith("ouroboros_")
+    }
+    page = (ROOT / "docs" / "observability.md").read_text()
+    assert set(re.findall(r"^\| `(ouroboros_\w+)`", page, re.M)) == ours
