@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,23 +79,12 @@ def work(
         with slot.use() as held:
             return run(items, held.loaded, stand_in)
 
-    def keep(event: Event, value: bytes) -> None:
-        if not isinstance(event, FeaturesExtracted):
-            return
-        key = f"features/{event.feature_space}/{event.image_id}"
-        blobs.put(key, value)
-        # Who deletes an image puts its tombstone first: either that deletion meets these
-        # features, or they meet the tombstone.
-        if blobs.exists(f"images/{event.image_id}.deleted"):
-            blobs.delete(key)
-            raise Skip
-
     return Work(
         name=NAME,
         events=(ImageReceived,),
         prepare=prepare,
         handle=handle,
-        keep=keep,
+        keep=partial(keep, blobs),
         batch=batch,
         workers=workers,
         ahead=AHEAD,
@@ -123,6 +113,20 @@ def fetch(blobs: Blobs, event: ImageReceived) -> bytes:
     if hashlib.sha256(data).hexdigest() != event.sha256:
         raise Reject("object.corrupt", "The stored image was changed; send it again.")
     return data
+
+
+def keep(blobs: Blobs, event: Event, value: bytes) -> None:
+    """The event's JSON among the features, before it is published. Raises Skip where the image was
+    deleted meanwhile."""
+    if not isinstance(event, FeaturesExtracted):
+        return
+    key = f"features/{event.feature_space}/{event.image_id}"
+    blobs.put(key, value)
+    # Who deletes an image puts its tombstone first: either that deletion meets these features, or
+    # they meet the tombstone.
+    if blobs.exists(f"images/{event.image_id}.deleted"):
+        blobs.delete(key)
+        raise Skip
 
 
 def run(
