@@ -22,7 +22,7 @@ Said = Sequence[tuple[Event, bytes]]
 
 TRIES = 3
 BUG = "We could not process this image. It is kept aside for us; sending it again will not help."
-EXPIRED = "The image was not finished in time. Send it again if an answer is still wanted."
+EXPIRED = "No answer came in time. Send the image again under another Idempotency-Key."
 log = telemetry.logger(__name__)
 
 

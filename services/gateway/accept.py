@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from secrets import token_bytes
 from uuid import UUID
@@ -131,19 +131,18 @@ def patience(prefer: str | None, default: float, most: float) -> float:
 def received(
     sidecar: Sidecar,
     *,
-    patience_seconds: float,
+    expires_at: datetime,
     reply_partition: int,
     attempt: int,
     ledger: dict[str, float],
 ) -> ImageReceived:
-    """The event that puts an image on its way; its deadline counts from this request."""
-    received_at = datetime.fromisoformat(sidecar.received_at)
+    """The event that puts an image on its way."""
     return ImageReceived(
         image_id=sidecar.image_id,
         client_id=sidecar.client_id,
         model=sidecar.model,
-        received_at=received_at,
-        expires_at=received_at + timedelta(seconds=patience_seconds),
+        received_at=datetime.fromisoformat(sidecar.received_at),
+        expires_at=expires_at,
         reply_partition=reply_partition,
         attempt=attempt,
         ledger=ledger,

@@ -11,6 +11,9 @@ from spine.records import ImageRow, TerminalRow
 
 LATE = "No answer came in time. Send the image again under another Idempotency-Key."
 
+# Reasons that the same image would meet again.
+LASTING = ("image.", "bug.", "event.")
+
 
 def row(
     event: ImageClassified | ImageFailed, ledger: dict[str, float], now: datetime
@@ -53,8 +56,8 @@ def _failure(event: ImageFailed) -> dict[str, Any]:
     return {
         "reason": event.reason,
         "detail": event.detail,
-        # The image itself was at fault, or we were.
-        "retryable": event.state == "expired" or not event.reason.startswith("image."),
+        # Under another key: neither the image nor what we make of it was at fault.
+        "retryable": event.state == "expired" or not event.reason.startswith(LASTING),
         "stage": event.stage,
     }
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from services.gateway.problems import Problem, busy
@@ -16,7 +17,8 @@ MOST = 10_000
 
 @dataclass
 class Callers:
-    """`verify` may block on the database, so it runs on a thread; its answer is kept a moment.
+    """`verify` may block on the database, so it runs on a thread of its own kind: where the
+    database is slow, nothing else waits for it. Its answer is kept a moment.
 
     With `required` False every request is the same client's and may do everything.
     """
@@ -24,6 +26,7 @@ class Callers:
     verify: Callable[[str], Client | None]
     required: bool = True
     clock: Callable[[], float] = time.monotonic
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "keys"))
     _seen: dict[str, tuple[float, Client]] = field(default_factory=dict)
 
     async def of(self, headers: Mapping[bytes, bytes], scope: str | None) -> Client:
@@ -41,7 +44,8 @@ class Callers:
 
     async def _ask(self, key: str, now: float) -> Client:
         try:
-            client = await asyncio.to_thread(self.verify, key)
+            loop = asyncio.get_running_loop()
+            client = await loop.run_in_executor(self._threads, self.verify, key)
         except (ConnectionError, TimeoutError):
             raise busy("busy.records") from None
         if client is None:

@@ -25,6 +25,7 @@ Result = ImageClassified | ImageFailed
 E = TypeVar("E", bound=Event)
 
 SWEEP_AT_ONCE = 500
+MOST_TOLD = 10_000
 AWAY = (ConnectionError, TimeoutError)
 
 
@@ -37,6 +38,9 @@ class Delivery:
     waiting: Waiting
     backlog: Backlog
     calm: Calm = field(default_factory=Calm)
+    # What was told while the records were away, until its row is written: another copy of the
+    # result must not say something else.
+    told: dict[tuple[str, int], TerminalRow] = field(default_factory=dict)
 
     def results(self) -> Work[Result, None]:
         """The stage over `results`: one group over all gateways."""
@@ -68,14 +72,16 @@ class Delivery:
         now = datetime.now(UTC)
         if any(i.ledger.get("results.wait", 0) > GRACE_SECONDS * 1000 for i in items):
             self.calm.broken()  # answers lay unread for long, and more of them may
-        rows = [answer.row(i.event, self._ledger(i), now) for i in items]
+        rows = [self._first_told(answer.row(i.event, self._ledger(i), now)) for i in items]
         try:
             with self.calm.watching():
                 stands = self.records.finish(rows)
         except AWAY as error:
-            self.waiting.wake(Outcome(r.image_id, r.state, r.attempt, _said(r)) for r in rows)
+            self._tell(rows)
             raise Busy("the records are away") from error
         faults.point("gateway.after_record")
+        for row in rows:
+            self.told.pop((row.image_id, row.attempt), None)
         self._wake(stands)
         self._observe(rows, stands)
         self._forget(stands)
@@ -105,6 +111,18 @@ class Delivery:
         """The ends that the records know of; what one query a replica asks."""
         found = self.records.get_many(image_ids).values()
         return [o for image in found if (o := answer.outcome(image)) is not None]
+
+    def _first_told(self, row: TerminalRow) -> TerminalRow:
+        return self.told.get((row.image_id, row.attempt), row)
+
+    def _tell(self, rows: Sequence[TerminalRow]) -> None:
+        """Tell who waits, before the rows are written; of one attempt always the same."""
+        for row in rows:
+            self.told.setdefault((row.image_id, row.attempt), row)
+        first = [self._first_told(row) for row in rows]
+        while len(self.told) > MOST_TOLD:
+            del self.told[next(iter(self.told))]
+        self.waiting.wake(Outcome(r.image_id, r.state, r.attempt, _said(r)) for r in first)
 
     def _ledger(self, item: Item[Result, None]) -> dict[str, float]:
         return {**item.ledger, **self.waiting.known(item.event.image_id)}

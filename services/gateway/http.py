@@ -198,10 +198,9 @@ def _image_routes(app: FastAPI, desk: Desk) -> None:
     @app.get(IMAGES + "/{image_id}/events", **describe.GET_EVENTS)
     async def get_events(request: Request, image_id: ImageId) -> Response:
         caller = await desk.callers.of(_headers(request), "submit")
-        stream.check_room(desk, caller.client_id)
         found = await lookups.image(desk, image_id, caller.client_id)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        said = stream.events(desk, found, caller.client_id)
+        said = await stream.opened(desk, found, caller.client_id)
         return StreamingResponse(said, 200, headers, "text/event-stream")
 
     @app.delete(IMAGES + "/{image_id}", **describe.DELETE_IMAGE)

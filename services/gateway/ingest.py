@@ -6,10 +6,10 @@ request with the same Idempotency-Key carries on from where the first one was.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from urllib.parse import parse_qs
 
@@ -22,6 +22,7 @@ from services.gateway.waiting import Outcome, Waiter
 from spine import faults, telemetry
 from spine.blobs import Exists, Missing
 from spine.images import Limits, Probe
+from spine.records import ImageRow
 
 # A body that takes longer than this comes from a client that only wants to hold the slot.
 BODY_SECONDS = 30.0
@@ -130,12 +131,12 @@ class _Way:
         """A new id: nobody else can have put it."""
         began = perf_counter()
         try:
-            await asyncio.gather(self._put_image(), self._put_sidecar())
+            await asyncio.gather(_fresh(self._put_image()), _fresh(self._put_sidecar()))
         except ConnectionError:
             raise busy("busy.store") from None
         self.ledger["gateway.store"] = _ms(began)
         faults.point("gateway.after_put")
-        return await self._publish_and_wait(wait, attempt=0)
+        return await self._publish_and_wait(wait)
 
     async def keyed(self, wait: float) -> Outcome | None:
         """An id that the key leads to: it may be on its way here, or have been through before."""
@@ -173,35 +174,47 @@ class _Way:
     async def _carry_on(self, wait: float, accepted: asyncio.Future[None]) -> Outcome | None:
         began = perf_counter()
         try:
-            attempt = await self._put_once()
+            row = await self._put_once()
         except ConnectionError:
             raise busy("busy.store") from None
-        if isinstance(attempt, Outcome):
+        if isinstance(row, Outcome):
             accepted.set_result(None)
-            self.desk.waiting.wake([attempt])
-            return attempt
+            self.desk.waiting.wake([row])
+            return row
         self.ledger["gateway.store"] = _ms(began)
         faults.point("gateway.after_put")
-        return await self._publish_and_wait(wait, attempt, accepted)
+        return await self._publish_and_wait(wait, row, accepted)
 
-    async def _put_once(self) -> int | Outcome:
-        """Put what is not there; the attempt to publish, or the outcome that stands already."""
+    async def _put_once(self) -> ImageRow | Outcome | None:
+        """Put what is not there; the row to publish for, or the outcome that stands already."""
         if await self._deleted():
             raise deleted()
         try:
             await self._put_image()
         except Exists:
             await self._same_as_before()
-            attempt = await self._stands()
-        else:
-            # The sidecar of a try that died is the same request's, for the image decides.
-            with suppress(Exists):
-                await self._put_sidecar()
-            attempt = 0
-        if await self._deleted():  # while we put it
-            await self._take_back()
+            return await self._stands()
+        # A deletion may have slipped in before our put: then the tombstone is there by now.
+        beside, gone = await asyncio.gather(
+            self._sidecar_beside(), self._deleted(), return_exceptions=True
+        )
+        if gone is True:
+            await self._take_back(sidecar=beside is True)
             raise deleted()
-        return attempt
+        for said in (beside, gone):
+            if isinstance(said, BaseException):
+                raise said
+        return None
+
+    async def _sidecar_beside(self) -> bool:
+        """Whether we put the sidecar. Another replica may have been faster with the same bytes:
+        then it decides which model was asked. Raises Problem."""
+        try:
+            await self._put_sidecar()
+        except Exists:
+            await self._same_as_before()
+            return False
+        return True
 
     async def _same_as_before(self) -> None:
         """Raises Problem where the key came with other bytes, or for another model, before."""
@@ -222,33 +235,38 @@ class _Way:
                 raise reused()
         except Missing:
             raise deleted() from None
-        with suppress(Exists):
-            await self._put_sidecar()
+        if await self._sidecar_beside() and await self._deleted():
+            await self._take_back(sidecar=True)
+            raise deleted()
 
-    async def _stands(self) -> int | Outcome:
+    async def _stands(self) -> ImageRow | Outcome | None:
         """What the record says of an image that was put before. With the database away we know
         nothing and publish again: results of one id are one."""
         try:
             row = await asyncio.to_thread(self.desk.records.get, self.sidecar.image_id)
         except (ConnectionError, TimeoutError):
-            return 0
+            return None
         if row is None:
-            return 0
+            return None
         if row.state == "deleted":
             raise deleted()
-        return answer.outcome(row) or row.attempt
+        return answer.outcome(row) or row
 
     async def _publish_and_wait(
-        self, wait: float, attempt: int, accepted: "asyncio.Future[None] | None" = None
+        self,
+        wait: float,
+        row: ImageRow | None = None,
+        accepted: "asyncio.Future[None] | None" = None,
     ) -> Outcome | None:
+        """A row that stands keeps its deadline; else it counts from this request."""
         desk = self.desk
         self._drop()
         partition, here = desk.reply_partition()
         event = accept.received(
             self.sidecar,
-            patience_seconds=desk.settings.patience_seconds,
+            expires_at=self._deadline() if row is None else row.expires_at,
             reply_partition=partition,
-            attempt=attempt,
+            attempt=0 if row is None else row.attempt,
             ledger=dict(self.ledger),
         )
         lands = partition if here else None
@@ -261,6 +279,10 @@ class _Way:
                 accepted.set_result(None)
             return await _answered(waiter, wait)
 
+    def _deadline(self) -> datetime:
+        patience = timedelta(seconds=self.desk.settings.patience_seconds)
+        return datetime.fromisoformat(self.sidecar.received_at) + patience
+
     def _drop(self) -> None:
         """A request that waits holds no bytes and no room for them."""
         self.upload.drop()
@@ -268,7 +290,7 @@ class _Way:
 
     async def _deleted(self) -> bool:
         key = accept.tombstone_key(self.sidecar.image_id)
-        return await asyncio.to_thread(self.desk.blobs.exists, key)
+        return await self.desk.blobs.aexists(key)
 
     async def _put_image(self) -> None:
         key = accept.image_key(self.sidecar.image_id)
@@ -278,10 +300,12 @@ class _Way:
         key = accept.sidecar_key(self.sidecar.image_id)
         await self.desk.blobs.aput(key, self.sidecar.to_json(), create=True)
 
-    async def _take_back(self) -> None:
+    async def _take_back(self, *, sidecar: bool) -> None:
+        """Remove what we put. A sidecar of before is the deletion's to remove, as its last step."""
         image_id = self.sidecar.image_id
         await self.desk.blobs.adelete(accept.image_key(image_id))
-        await self.desk.blobs.adelete(accept.sidecar_key(image_id))
+        if sidecar:
+            await self.desk.blobs.adelete(accept.sidecar_key(image_id))
 
 
 def deleted() -> Problem:
@@ -290,6 +314,13 @@ def deleted() -> Problem:
 
 def reused() -> Problem:
     return Problem("idempotency.reused", "Make a new Idempotency-Key for each new image.")
+
+
+async def _fresh(put: Awaitable[None]) -> None:
+    """A put under a new id: where its key is taken, the store has kept a put of ours that it
+    reported as failed, and the client has tried again."""
+    with suppress(Exists):
+        await put
 
 
 async def _answered(waiter: Waiter, wait: float) -> Outcome | None:

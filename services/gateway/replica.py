@@ -48,7 +48,7 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self._settings, self._kafka, self._blobs, self._records = settings, kafka, blobs, records
         self._failed = failed
-        self._stopping = threading.Event()
+        self._stopping, self._models_read = threading.Event(), threading.Event()
         self._partitions = 1
         self._producer = kafka.producer()
         waiting, backlog = Waiting(self._loop), Backlog(settings.max_backlog_seconds)
@@ -117,7 +117,7 @@ class Replica:
     def check(self) -> None:
         """Whether the world is there that a POST needs; /readyz says it."""
         self.desk.pulse.away = away = self._away()
-        if away:
+        if away:  # calm begins once all is there
             self.desk.delivery.calm.broken()
 
     def _away(self) -> str:
@@ -130,7 +130,7 @@ class Replica:
             self._blobs.exists("images/ready")
         except Exception as error:
             return str(error)
-        return ""
+        return "" if self._models_read.is_set() else "the models are not read yet"
 
     def _share(self) -> float:
         return share_of(len(self.stages[0].partitions()), self._partitions)
@@ -164,6 +164,8 @@ class Replica:
             while not self._stopping.is_set():
                 for record in reader.poll(100, 0.5):
                     self.desk.served.learn(record)
+                if reader.caught_up():
+                    self._models_read.set()
         finally:
             reader.close()
 

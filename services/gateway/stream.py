@@ -1,6 +1,7 @@
 """Event streams: the end of one image as server-sent events, with a beat every 15 s."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from services.gateway import lookups
 from services.gateway.desk import Desk
@@ -14,9 +15,26 @@ BEAT = b": beat\n\n"
 SHUTDOWN = f"event: shutdown\nretry: {RETRY_MS}\ndata: {{}}\n\n".encode()
 
 
-async def events(desk: Desk, found: lookups.Found, client_id: str) -> AsyncIterator[bytes]:
-    """What happens to an image, until its end. A client that was cut off asks again and gets the
-    end from the record, whatever it sends as Last-Event-ID."""
+async def opened(desk: Desk, found: lookups.Found, client_id: str) -> AsyncIterator[bytes]:
+    """The stream of what happens to an image, counted from here on. Raises Problem `stream.limit`.
+
+    Nothing is awaited between look and count: of many at once no more get in than may.
+    """
+    said = _events(desk, found, client_id)
+    return _from(await anext(said), said)
+
+
+async def _from(first: bytes, said: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(said):
+        yield first
+        async for message in said:
+            yield message
+
+
+async def _events(desk: Desk, found: lookups.Found, client_id: str) -> AsyncGenerator[bytes, None]:
+    """Until the image's end. A client that was cut off asks again and gets the end from the
+    record, whatever it sends as Last-Event-ID."""
+    _check_room(desk, client_id)
     desk.streams[client_id] = desk.streams.get(client_id, 0) + 1
     try:
         if found.outcome is not None:
@@ -31,7 +49,7 @@ async def events(desk: Desk, found: lookups.Found, client_id: str) -> AsyncItera
             del desk.streams[client_id]
 
 
-def check_room(desk: Desk, client_id: str) -> None:
+def _check_room(desk: Desk, client_id: str) -> None:
     """Raises Problem `stream.limit`: idle streams of one client must not fill the house."""
     if desk.streams.get(client_id, 0) >= MOST_A_CLIENT:
         raise Problem(

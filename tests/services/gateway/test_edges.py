@@ -2,16 +2,22 @@
 
 import asyncio
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from services.gateway import accept, callers, stream
+from services.gateway.callers import Callers
 from services.gateway.problems import TABLE, Problem, body, of_status
+from services.gateway.replica import Replica
 from spine import keys
 from spine.blobs import Blobs, open_blobs
 from spine.keys import Client
+from spine.memory import MemoryReader
 from tests.services.gateway.conftest import PICTURE, RAW, House, World
+from tests.services.gateway.test_walk import promoted
 
 
 def test_without_a_good_key_nothing_opens(world: World) -> None:
@@ -145,6 +151,74 @@ def test_b40_one_client_may_hold_so_many_streams(
     asyncio.run(walk())
 
 
+def test_b40_of_many_streams_at_once_no_more_get_in_than_may(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MOST_A_CLIENT", 2)
+
+    async def walk() -> None:
+        async with world.replica() as house:
+            place = f"/v1/images/{await accepted(house)}/events"
+            many = [asyncio.ensure_future(house.client.get(place, timeout=30)) for _ in range(12)]
+            await house.until(lambda: sum(one.done() for one in many) == 10)
+            assert {one.result().status_code for one in many if one.done()} == {429}
+            assert house.replica.desk.streams == {"alice": 2}
+            house.answer(house.published()[0])
+            said = [one.text for one in await asyncio.gather(*many) if one.status_code == 200]
+            assert len(said) == 2 and all("event: answered" in text for text in said)
+            assert house.replica.desk.streams == {}
+
+    asyncio.run(walk())
+
+
+def test_it_is_not_ready_before_it_has_read_which_models_there_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_read = threading.Event()
+    poll = MemoryReader.poll
+
+    def held_up(reader: MemoryReader, limit: int, seconds: float) -> Any:
+        return poll(reader, limit, 0) if may_read.wait(0.05) else []
+
+    async def walk() -> None:
+        async with world.replica() as house:
+            house.say(promoted("snakes"))
+            monkeypatch.setattr(MemoryReader, "poll", held_up)
+            settings, nobody = house.replica._settings, Callers(lambda key: None).verify
+            late = Replica(settings, world.log, world.blobs, house.records, nobody, print)
+            late.start()
+            pulse = late.desk.pulse
+            await house.until(lambda: pulse.away == "the models are not read yet")
+            may_read.set()
+            await house.until(lambda: pulse.ready)
+            assert list(late.desk.served.champions) == ["snakes"]
+            await late.stop()
+
+    asyncio.run(walk())
+
+
+def test_a_database_that_is_slow_over_keys_holds_up_nothing_else() -> None:
+    slow = threading.Event()
+
+    def verify(key: str) -> Client | None:
+        slow.wait(10)
+        return Client("alice", frozenset({"submit"}))
+
+    async def walk() -> None:
+        ring = callers.Callers(verify)
+        asking = [
+            asyncio.ensure_future(ring.of({b"x-api-key": b"key-%d" % n}, "submit"))
+            for n in range(64)
+        ]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 5) == "done"
+        assert not any(one.done() for one in asking)
+        slow.set()
+        assert {c.client_id for c in await asyncio.gather(*asking)} == {"alice"}
+
+    asyncio.run(walk())
+
+
 def test_f4_going_away_ends_streams_and_look_ups_and_lets_work_in_flight_finish(
     world: World,
 ) -> None:
@@ -238,9 +312,13 @@ def test_prefer_says_how_long_to_wait(prefer: str | None, seconds: float) -> Non
 
 
 def test_ids_are_ordered_by_time_or_follow_from_the_key() -> None:
+    before = time.time_ns() // 1_000_000
     ids = [accept.new_id() for _ in range(100)]
     assert len(set(ids)) == 100 and all(accept.is_id(i) for i in ids)
-    assert ids[0][:8] <= ids[-1][:8]
+    stamps = [int(i.replace("-", "")[:12], 16) for i in ids]
+    assert stamps == sorted(stamps)
+    assert before <= stamps[0] and stamps[-1] <= time.time_ns() // 1_000_000
+    assert {i[14] for i in ids} == {"7"}
     assert accept.derived_id("a", "k") == accept.derived_id("a", "k")
     assert accept.derived_id("a", "k") != accept.derived_id("b", "k")
     assert accept.is_id(accept.derived_id("a", "k"))
@@ -248,12 +326,21 @@ def test_ids_are_ordered_by_time_or_follow_from_the_key() -> None:
         assert not accept.is_id(odd)
 
 
-def test_every_problem_has_a_status_and_says_what_to_do() -> None:
+def test_a_problem_says_what_is_wrong_and_whether_to_come_again() -> None:
+    told = json.loads(body(Problem("busy.log", "Do this."), "abc"))
+    assert told == {
+        "type": "urn:ouroboros:problem:busy.log",
+        "code": "busy.log",
+        "title": "The image could not be queued",
+        "status": 503,
+        "detail": "Do this.",
+        "retryable": True,
+        "trace_id": "abc",
+    }
+    # Who sent something wrong need not try again; who met us in trouble, or was slow, may.
     for code, (status, title, retryable) in TABLE.items():
-        told = json.loads(body(Problem(code, "Do this."), "abc"))
-        assert told["type"] == f"urn:ouroboros:problem:{code}"
-        assert (told["status"], told["title"], told["retryable"]) == (status, title, retryable)
-        assert told["detail"] == "Do this." and told["trace_id"] == "abc"
+        assert retryable == (status in (408, 429) or status >= 500), code
+        assert title and 400 <= status < 600
     assert [of_status(s).status for s in (404, 405, 411, 500)] == [404, 405, 400, 500]
 
 

@@ -1,6 +1,8 @@
 """One Idempotency-Key, one image: whatever is repeated, raced, cut off or deleted."""
 
 import asyncio
+from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -268,3 +270,125 @@ def test_the_rule_holds_for_any_order_of_requests(world: World) -> None:
     run_state_machine_as_test(
         OneKeyOneImage, settings=settings(max_examples=8, stateful_step_count=10, deadline=None)
     )
+
+
+class Between(Blobs):
+    """A store in which something happens right after an image was put."""
+
+    then: Callable[[str], None] = staticmethod(lambda key: None)
+
+    async def aput(self, key: str, body: bytes, *, create: bool = False) -> None:
+        await super().aput(key, body, create=create)
+        if key.count("/") == 1 and "." not in key:
+            self.then(key)
+
+
+def test_of_two_models_asked_under_one_key_one_wins_and_the_other_is_refused(world: World) -> None:
+    blobs = Between(world.blobs._store)
+
+    def another_was_faster(key: str) -> None:
+        image_id = key.removeprefix("images/")
+        faster = accept.Sidecar(
+            image_id, "alice", "birds", sha256(PICTURE).hexdigest(), "image/png", 1, "2026-01-01"
+        )
+        world.blobs.put(accept.sidecar_key(image_id), faster.to_json())
+
+    async def walk() -> None:
+        async with world.replica(blobs=blobs, wait_seconds=0) as house:
+            blobs.then = another_was_faster  # type: ignore[method-assign]
+            refused = await post(house)
+            assert (refused.status_code, refused.json()["code"]) == (422, "idempotency.reused")
+            assert not house.published()
+            assert (await post(house, key="k1", params={"model": "birds"})).status_code == 202
+
+    asyncio.run(walk())
+
+
+def test_two_replicas_with_one_key_and_two_models_accept_one_model(world: World) -> None:
+    async def walk() -> None:
+        async with world.replica(wait_seconds=0) as one, world.replica(wait_seconds=0) as two:
+            for n in range(10):
+                key = f"race-{n}"
+                both = await asyncio.gather(
+                    post(one, key=key, params={"model": "birds"}),
+                    post(two, key=key, params={"model": "snakes"}),
+                )
+                assert sorted(r.status_code for r in both) == [202, 422]
+            asked: dict[str, set[str]] = {}
+            for event in one.published():
+                asked.setdefault(event.image_id, set()).add(event.model)
+            assert all(len(models) == 1 for models in asked.values())
+
+    asyncio.run(walk())
+
+
+def test_a_deletion_in_the_middle_of_a_race_leaves_no_image(world: World) -> None:
+    """The sidecar of before is still there, for a deletion removes it last."""
+    blobs = Between(world.blobs._store)
+
+    def deleting(key: str) -> None:
+        world.blobs.put(f"{key}.deleted", b"{}")
+        world.blobs.put(f"{key}.json", SIDECAR)
+
+    SIDECAR = accept.Sidecar("x", "alice", "other", "0", "image/png", 1, "2026-01-01").to_json()
+
+    async def walk() -> None:
+        async with world.replica(blobs=blobs, wait_seconds=0) as house:
+            blobs.then = deleting  # type: ignore[method-assign]
+            assert (await post(house)).status_code == 410
+            left = {k.rpartition(".")[2] for k in blobs.keys("")}
+            assert left == {"deleted", "json"} and not house.published()
+
+    asyncio.run(walk())
+
+
+def test_a_retry_keeps_the_deadline_of_the_row_that_stands(world: World) -> None:
+    async def walk() -> None:
+        async with world.replica(wait_seconds=0) as house:
+            sent = await post(house)
+            image_id = sent.json()["id"]
+            await house.until(lambda: house.records.get(image_id))
+            await asyncio.sleep(0.01)
+            assert (await post(house)).status_code == 202
+            first, again = house.published()
+            assert again.expires_at == first.expires_at == house.records.get(image_id).expires_at
+
+    asyncio.run(walk())
+
+
+def test_a_retry_asks_the_store_for_the_tombstone_once_where_the_image_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Counting(Blobs):
+        async def aexists(self, key: str) -> bool:
+            asked.append(key)
+            return await super().aexists(key)
+
+    async def walk() -> None:
+        blobs = Counting(open_blobs("memory://")._store)
+        async with world.replica(blobs=blobs, wait_seconds=0) as house:
+            for expected in (2, 1, 1):
+                asked.clear()
+                assert (await post(house)).status_code == 202
+                assert len(asked) == expected
+
+    asyncio.run(walk())
+
+
+def test_f6_a_put_that_was_kept_and_told_as_failed_is_a_put(world: World) -> None:
+    """Some stores keep an object and say 500; the client's second try then meets the first."""
+
+    class Twice(Blobs):
+        async def aput(self, key: str, body: bytes, *, create: bool = False) -> None:
+            await super().aput(key, body, create=create)
+            await super().aput(key, body, create=create)
+
+    async def walk() -> None:
+        async with world.replica(blobs=Twice(world.blobs._store), wait_seconds=0) as house:
+            assert (await house.client.post("/v1/images", content=PICTURE, headers=RAW)).is_success
+            assert (await post(house)).status_code == 202
+            assert len(house.published()) == 2
+
+    asyncio.run(walk())

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from services.gateway import answer, deliver
 from spine import faults
-from spine.events import ModelPromoted
+from spine.events import ImageFailed, ModelPromoted
 from spine.records import open_records
 from tests.services.gateway.conftest import PICTURE, RAW, World, now
 from tests.services.gateway.pictures import png
@@ -284,6 +285,93 @@ def test_with_the_database_away_who_waits_is_answered_and_the_rows_follow(world:
             assert stored["label"] == answered.json()["label"]
 
     asyncio.run(walk())
+
+
+def test_with_the_database_away_two_copies_of_an_image_tell_one_answer(world: World) -> None:
+    class Away:
+        def __init__(self) -> None:
+            self.real, self.away = open_records(world.url), False
+
+        def __getattr__(self, name: str):
+            if self.away and name in ("finish", "get", "get_many"):
+                raise ConnectionError("the records play away")
+            return getattr(self.real, name)
+
+    async def walk() -> None:
+        records = Away()
+        async with world.replica(records) as house:
+            headers = RAW | {"Idempotency-Key": "k"}
+            first = asyncio.ensure_future(
+                house.client.post("/v1/images", content=PICTURE, headers=headers)
+            )
+            await house.until(house.published)
+            records.away = True
+            house.answer(house.published()[0])
+            told = await first
+            again = asyncio.ensure_future(
+                house.client.post("/v1/images", content=PICTURE, headers=headers)
+            )
+            await house.until(lambda: len(house.published()) == 2)
+            house.answer(house.published()[1], label="other snake")
+            assert (await again).content == told.content
+            records.away = False
+            place = told.headers["location"]
+            await house.until(lambda: not house.replica.desk.delivery.told)
+            assert (await house.client.get(place)).content == told.content
+
+    asyncio.run(walk())
+
+
+def test_what_was_told_and_not_written_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "MOST_TOLD", 2)
+
+    async def walk() -> None:
+        async with world.replica(wait_seconds=0) as house:
+            delivery = house.replica.desk.delivery
+            for n in range(4):
+                event = ImageFailed(
+                    image_id=f"i{n}",
+                    client_id="alice",
+                    model="snakes",
+                    received_at=now(),
+                    expires_at=now(),
+                    reason="x",
+                    detail="y",
+                    stage="test",
+                )
+                delivery._tell([answer.row(event, {}, now())])
+            assert list(delivery.told) == [("i2", 0), ("i3", 0)]
+
+    asyncio.run(walk())
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "retryable"),
+    [
+        ("failed", "image.truncated", False),
+        ("failed", "bug.ValueError", False),
+        ("failed", "event.crash", False),
+        ("failed", "object.missing", True),
+        ("expired", "image.expired", True),
+    ],
+)
+def test_retryable_says_whether_the_same_image_may_do_better(
+    state: str, reason: str, retryable: bool
+) -> None:
+    event = ImageFailed(
+        image_id="i",
+        client_id="alice",
+        model="snakes",
+        received_at=now(),
+        expires_at=now(),
+        state=state,  # type: ignore[arg-type]
+        reason=reason,
+        detail="y",
+        stage="test",
+    )
+    assert json.loads(answer.body(event, {}, now()))["retryable"] is retryable
 
 
 def test_a_death_between_record_and_commit_delivers_the_same_answer_again(world: World) -> None:
