@@ -65,8 +65,12 @@ class World:
         self.log.append(to_record(promotion(package, epoch, **fields), "test"))
 
     def catch_up(self) -> None:
-        self.follower.reader = self.log.reader(["models"], from_start=True)
+        self.read_anew()
         self.follower.catch_up(threading.Event())
+
+    def read_anew(self) -> None:
+        """As after a start: what was promoted until now must be caught up with."""
+        self.follower.reader = self.log.reader(["models"], from_start=True)
 
     def take(self) -> None:
         self.follower.take(self.follower.reader.poll(500, 0.01))
@@ -331,6 +335,7 @@ def test_a_package_that_cannot_be_reached_keeps_no_other_model_from_being_answer
     world.promote(GOOD)
     world.promote(LIZARDS)
     world.unreachable = GOOD.prefix
+    world.read_anew()
 
     def script() -> None:
         world.log.append(to_record(lizard("1"), "test"))
