@@ -40,7 +40,10 @@ class Settings(BaseModel):
     model_keys: str = Field(
         "", description="public Ed25519 keys that may sign model packages, hex, comma-separated"
     )
-    replica: str = Field("", description="name of this replica; host and pid by default")
+    replica: str = Field(
+        "",
+        description="name of this replica, where a host runs two of a service; else host and pid",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level of log lines"
     )
