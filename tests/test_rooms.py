@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 WORLD = {
     "aiokafka", "alembic", "boto3", "botocore", "confluent_kafka", "fastapi", "fcntl",
     "http.client", "http.server", "httpx", "httpx2", "mmap", "obstore", "os", "psycopg",
-    "requests", "socket", "sqlalchemy", "sqlite3", "ssl", "starlette", "subprocess", "uvicorn", "uvloop",
+    "requests", "socket", "sqlalchemy", "sqlite3", "ssl", "starlette", "subprocess",
+    "uvicorn", "uvloop",
 }  # fmt: skip
 # In a service the process and its HTTP; in the spine each file that owns one piece of the world.
 SERVICE_DOORS = {"__main__.py", "http.py"}
