@@ -162,10 +162,12 @@ class Replica:
         reader = self._kafka.reader(["models"], from_start=True)
         try:
             while not self._stopping.is_set():
-                for record in reader.poll(100, 0.5):
+                patience = 0.5 if self._models_read.is_set() else 0.05
+                for record in reader.poll(100, patience):
                     self.desk.served.learn(record)
-                if reader.caught_up():
+                if reader.caught_up() and not self._models_read.is_set():
                     self._models_read.set()
+                    self.check()
         finally:
             reader.close()
 
