@@ -380,7 +380,7 @@ def test_a_death_between_record_and_commit_delivers_the_same_answer_again(world:
         async with world.replica() as house:
             post = house.client.post("/v1/images", content=PICTURE, headers=RAW)
             answered = await house.answering(post)
-            assert faults._armed is not None and faults._armed.reached >= 2
+            await house.until(lambda: faults._armed and faults._armed.reached >= 2)
             found = await house.client.get(answered.headers["location"])
             assert found.content == answered.content
 
