@@ -9,10 +9,13 @@ from services.gateway import http
 from services.gateway.replica import SERVER, Replica
 from spine import telemetry, tracing
 from spine.blobs import open_blobs
-from spine.kafka import open_log
+from spine.kafka import Tuning, open_log
 from spine.keys import Keyring
 from spine.records import open_records
 from spine.settings import GatewaySettings
+
+# What is on its way may show in lists a moment later: one transaction for many costs a fifth.
+LEISURE = {"gateway-pending": 0.25}
 
 
 async def serve(settings: GatewaySettings) -> int:
@@ -21,7 +24,7 @@ async def serve(settings: GatewaySettings) -> int:
     failures: list[Exception] = []
     replica = Replica(
         settings,
-        open_log(settings, settings.kafka_client),
+        open_log(settings, settings.kafka_client, Tuning(leisure=LEISURE)),
         open_blobs(settings.blobs_url),
         records,
         Keyring(records).verify,

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 
 from spine.akafka.loop import Loop
 from spine.akafka.wire import FATAL, connection, failed, record_of, spot
-from spine.kafka.brokers import Brokers, Tuning
+from spine.kafka.brokers import LEISURE_BYTES, Brokers, Tuning
 from spine.log import Fatal, Partition, Rebalance, Record
 from spine.memory import report_gap
 
@@ -35,7 +35,16 @@ def consumer_settings(brokers: Brokers, tuning: Tuning, group: str) -> dict[str,
         "session_timeout_ms": int(min(10, tuning.silence) * 1000),
         "heartbeat_interval_ms": 1000,
         "max_partition_fetch_bytes": 262_144,
+        **leisurely(tuning, group),
     }
+
+
+def leisurely(tuning: Tuning, group: str) -> dict[str, Any]:
+    """As `spine.kafka.brokers` has it."""
+    seconds = tuning.leisure.get(group, 0.0)
+    if not seconds:
+        return {}
+    return {"fetch_min_bytes": LEISURE_BYTES, "fetch_max_wait_ms": int(seconds * 1000)}
 
 
 class AioConsumer:

@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from spine.settings import Settings
 
 PROTOCOLS = {"kafka": "PLAINTEXT", "kafka+ssl": "SSL", "kafka+sasl_ssl": "SASL_SSL"}
 URL = re.compile(r"(?P<scheme>[a-z+_]+)://(?:(?P<user>[^@]*)@)?(?P<servers>[^/?#]+)/?")
+LEISURE_BYTES = 1 << 20
 API_VERSIONS, CONSUMER_HEARTBEAT = 18, 68
 
 
@@ -69,6 +71,9 @@ class Tuning:
     refresh: float = 10  # how often topics are looked at for added partitions
     silence: float = 300  # a member that has not polled for so long is put out of its group
     instance: str = ""  # static membership: the name of this member; two of one name are fatal
+    # How long a group may wait for more records, where it need not be quick: batches are larger
+    # then, and cost both sides less.
+    leisure: Mapping[str, float] = field(default_factory=dict)
 
 
 def brokers_of(settings: Settings) -> Brokers:
@@ -133,6 +138,14 @@ def consumer_settings(brokers: Brokers, tuning: Tuning, protocol: str) -> dict[s
             "heartbeat.interval.ms": 1000,
         }
     return settings
+
+
+def leisurely(tuning: Tuning, group: str) -> dict[str, Any]:
+    """confluent-kafka's settings of a group that would rather have many records at once."""
+    seconds = tuning.leisure.get(group, 0.0)
+    if not seconds:
+        return {}
+    return {"fetch.min.bytes": LEISURE_BYTES, "fetch.wait.max.ms": int(seconds * 1000)}
 
 
 def reader_settings(brokers: Brokers, tuning: Tuning) -> dict[str, Any]:

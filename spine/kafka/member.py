@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from spine.kafka.brokers import consumer_settings
+from spine.kafka.brokers import consumer_settings, leisurely
 from spine.kafka.link import ANSWER_SECONDS, FATAL, Link, record_of, source, spots
 from spine.log import Fatal, Partition, Rebalance, Record
 from spine.memory import report_gap
@@ -87,6 +87,7 @@ class KafkaConsumer:
             time.sleep(min(seconds, 1))
             return None
         settings = consumer_settings(self._link.brokers, self._link.tuning, protocol)
+        settings |= leisurely(self._link.tuning, self.group)
         callbacks = {"error_cb": self._link.troubled, "on_commit": self._committed}
         self._client = Consumer({**settings, **callbacks, "group.id": self.group})
         self._client.subscribe(

@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import uuid
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from ouroboros import parts
 from spine.akafka import stream
+from spine.akafka.member import consumer_settings as aio_consumer_settings
 from spine.akafka.producer import producer_settings as aio_settings
 from spine.kafka import Tuning, open_log
 from spine.kafka.brokers import (
@@ -16,6 +18,7 @@ from spine.kafka.brokers import (
     brokers_of,
     consumer_settings,
     group_protocol,
+    leisurely,
     producer_settings,
 )
 from spine.log import Fatal, QueueFull, Record
@@ -26,7 +29,7 @@ NOWHERE = Settings(kafka_url="kafka://127.0.0.1:1")
 CLIENTS = pytest.mark.parametrize("client", ["confluent", "aiokafka"])
 
 
-def door_to(url: str, client: str = "confluent", **tuning: float | str) -> Door:
+def door_to(url: str, client: str = "confluent", **tuning: Any) -> Door:
     servers = url.removeprefix("kafka://")
     known = Tuning(**({"delivery": 5, "refresh": 1} | tuning))
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
@@ -73,6 +76,40 @@ def test_the_new_group_protocol_is_given_no_setting_that_it_refuses() -> None:
     assert classic["partition.assignment.strategy"] == "cooperative-sticky"
     refused = {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"}
     assert not refused & set(consumer_settings(brokers, Tuning(), "consumer"))
+
+
+def test_no_group_waits_for_more_records_unless_it_is_told_to() -> None:
+    brokers, tuning = brokers_of(NOWHERE), Tuning(leisure={"slow": 0.25})
+    assert leisurely(tuning, "quick") == {}
+    assert leisurely(tuning, "slow")["fetch.wait.max.ms"] == 250
+    quick, slow = (aio_consumer_settings(brokers, tuning, group) for group in ("quick", "slow"))
+    assert "fetch_max_wait_ms" not in quick
+    assert slow["fetch_max_wait_ms"] == 250
+
+
+@pytest.mark.real
+@CLIENTS
+def test_a_group_at_leisure_gets_together_what_trickled_in(kafka_url: str, client: str) -> None:
+    group, diary = f"g-{uuid.uuid4().hex[:8]}", Diary()
+    door = door_to(kafka_url, client, leisure={group: 3.0})
+    topic = door.topic(1)
+    member = door.log.consumer(group, [topic], diary)
+    poll_until([member], lambda: bool(diary.held))
+    producer = door.log.producer()
+
+    def trickle() -> None:
+        for n in range(20):
+            producer.produce(Record(topic, b"k", b"%d" % n), lambda error: None)
+            producer.flush(10)
+
+    sending = threading.Thread(target=trickle)
+    sending.start()
+    came: list[int] = []
+    wait_for(lambda: came.append(len(member.poll(100, 0.5))) or sum(came) == 20)  # type: ignore[func-returns-value]
+    sending.join()
+    assert sum(1 for count in came if count) <= 6
+    producer.close()
+    member.close()
 
 
 @pytest.mark.real
