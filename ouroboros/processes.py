@@ -31,6 +31,8 @@ class Spec:
     log: Path
     port: int = 0
     metrics_port: int = 0
+    # Settings that may change while the system runs: read anew at each start.
+    settings: Callable[[], Mapping[str, str]] = dict
 
     @property
     def command(self) -> Sequence[str]:
@@ -67,7 +69,7 @@ class Process:
         with spec.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 spec.command,
-                env=dict(spec.environ),
+                env={**spec.settings(), **spec.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

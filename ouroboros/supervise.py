@@ -75,6 +75,7 @@ class Supervisor:
                     log=self.home.log(f"{service}-{number}"),
                     port=port,
                     metrics_port=metrics_port,
+                    settings=self.home.settings,
                 )
                 yield Process(spec, self.watched)
 
@@ -93,10 +94,9 @@ class Supervisor:
     def environ(
         self, urls: Urls, service: str, number: int, port: int, metrics_port: int
     ) -> dict[str, str]:
-        """The settings of one replica: the home's, the caller's, and what is its own."""
+        """What is the same at each start of a replica: the caller's, and what is its own."""
         name = f"{service}-{number}"
         return {
-            **self.home.settings(),
             **os.environ,
             **urls.environ(),
             "OUROBOROS_REPLICA": name,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -75,6 +76,21 @@ def test_a_process_that_is_killed_starts_again(
     assert process.child().pid not in (0, first)
     assert process.child().restarts == 1
     assert seen == [(first, True), (first, False), (process.child().pid, True)]
+
+
+def test_a_setting_that_changed_holds_from_the_next_start_on(process: Process) -> None:
+    settings = {"A_SETTING": "one"}
+    process.spec = replace(process.spec, settings=lambda: settings)
+    process.tick(0)
+    assert process.popen is not None
+    assert psutil.Process(process.popen.pid).environ()["A_SETTING"] == "one"
+    settings["A_SETTING"] = "two"
+    os.killpg(process.popen.pid, signal.SIGKILL)
+    process.popen.wait()
+    process.tick(1)
+    process.tick(100)
+    assert process.popen is not None
+    assert psutil.Process(process.popen.pid).environ()["A_SETTING"] == "two"
 
 
 def test_the_backoff_grows_and_begins_anew_after_a_quiet_time(
