@@ -81,7 +81,7 @@ def ratio(bench: Bench, name: str) -> list[Figure]:
             raw.append(limit.speed(bench.seconds))
     around = [between(*pair) for pair in zip(raw, raw[1:], strict=False)]
     pairs = list(zip(stage, around, strict=True))
-    one, most = pairs[len(pairs) // 2]
+    one, most = sorted(pairs, key=lambda pair: pair[0].rate / pair[1].rate)[len(pairs) // 2]
     rates = f"{one.rate:.0f} of {most.rate:.0f} images/s; {model.note}"
     costs = f"{one.cpu_ms:.2f} of {most.cpu_ms:.2f} ms of CPU an image"
     return [

@@ -145,7 +145,7 @@ def compared(bench: Bench, it: Walk, limit: Limit, name: str) -> tuple[list[Spee
 
 def ratios(name: str, raw: list[Speed], walked: list[Walked]) -> list[Figure]:
     pairs = list(zip(walked, raw, strict=True))
-    one, limit = pairs[len(pairs) // 2]
+    one, limit = sorted(pairs, key=lambda pair: pair[0].cpu_ms / pair[1].cpu_ms)[len(pairs) // 2]
     rates = f"{one.rate:.0f} of {limit.rate:.0f} images/s"
     each = ", ".join(f"{name} {cost:.2f}" for name, cost in one.costs_ms.items())
     costs = (
