@@ -9,12 +9,17 @@ from services.trainer.solve import log_sum
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+SHARES = (0.75, 0.25)  # of the embedding and of its root
 LEAST_NORM = 1e-6
 
 
 @dataclass(frozen=True)
 class Lift:
-    """The embedding [N,D] beside its signed square root, centred, each half of mean norm 1/√2."""
+    """The embedding [N,D] beside its signed square root, centred, of mean norm √¾ and √¼.
+
+    Measured on photos: the root helps groceries by a point and costs clothing one; at a quarter of
+    the weight it helps as much and costs nothing.
+    """
 
     mean: Floats  # [2D]
     scale: Floats  # [2D]
@@ -24,7 +29,11 @@ class Lift:
         both = doubled(x)
         mean = both.mean(axis=0)
         norms = [np.sqrt(((half - half.mean(0)) ** 2).sum(1).mean()) for half in halves(both)]
-        scale = np.repeat([max(norm, LEAST_NORM) * np.sqrt(2) for norm in norms], x.shape[1])
+        weighed = [
+            max(norm, LEAST_NORM) / np.sqrt(share)
+            for norm, share in zip(norms, SHARES, strict=True)
+        ]
+        scale = np.repeat(weighed, x.shape[1])
         return Lift(mean, scale)
 
     def __call__(self, x: Floats) -> Floats:
