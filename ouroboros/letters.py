@@ -44,6 +44,15 @@ class Letter:
     def reason(self) -> str:
         return self.says("x-dlq-error-class") or "unknown"
 
+    @property
+    def image(self) -> str:
+        """The image's id; empty where it holds no event of an image."""
+        try:
+            event = self.event()
+        except Malformed:
+            return ""
+        return event.image_id if isinstance(event, ImageEvent) else ""
+
     def says(self, name: str) -> str:
         return (header(self.record.headers, name) or b"").decode("utf-8", "replace")
 

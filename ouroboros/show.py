@@ -149,6 +149,11 @@ def group_of(step: str) -> str:
     return STEPS.get(step, "other")
 
 
+def counted(many: int, what: str) -> str:
+    """`1 letter`, `2 letters`."""
+    return f"{many} {what}" if many == 1 else f"{many} {what}s"
+
+
 def number(ms: float) -> str:
     return f"{ms:.0f}" if ms >= 10 else f"{ms:.1f}"
 

@@ -45,7 +45,12 @@ def dead_list(topic: Topic = "", reason: Reason = "", as_json: AsJson = False) -
                 "open": len(letters),
                 "by_reason": counted(letters),
                 "letters": [
-                    {"id": one.id, "reason": one.reason, "message": one.says("x-dlq-error-message")}
+                    {
+                        "id": one.id,
+                        "image": one.image,
+                        "reason": one.reason,
+                        "message": one.says("x-dlq-error-message"),
+                    }
                     for one in letters
                 ],
             }
@@ -59,13 +64,15 @@ def dead_list(topic: Topic = "", reason: Reason = "", as_json: AsJson = False) -
     newest = [
         (
             one.id,
+            one.image,
             one.says("x-dlq-first-failed-at")[:19],
             one.reason,
             one.says("x-dlq-error-message"),
         )
         for one in letters[-20:]
     ]
-    show.out.print(show.table("the newest", ("letter", "failed at", "reason", "message"), newest))
+    columns = ("letter", "image", "failed at", "reason", "message")
+    show.out.print(show.table("the newest", columns, newest))
 
 
 def dead_show(letter: str, as_json: AsJson = False) -> None:
@@ -76,11 +83,10 @@ def dead_show(letter: str, as_json: AsJson = False) -> None:
     if as_json:
         show.plain(found)
         return
-    headers = found.pop("headers")
-    value = str(found.pop("value"))
+    headers, value = found.pop("headers"), str(found.pop("value"))
     show.out.print(show.table("", ("", ""), found.items()))
-    assert isinstance(headers, list)
-    show.out.print(show.table("headers", ("name", "value"), headers))
+    assert isinstance(headers, dict)
+    show.out.print(show.table("headers", ("name", "value"), headers.items()))
     with suppress(ValueError):
         value = json.dumps(json.loads(value), indent=2)
     show.out.print(escape(value), soft_wrap=True)
@@ -107,7 +113,7 @@ def dead_replay(
         show.bar("replaying", len(letters), quiet=as_json) as advance,
     ):
         done = dead.replay(log, records, letters, patience, lambda _: advance(1))
-    tell(done, as_json)
+    tell(done, "sent again; look at `dead list` in a moment", as_json)
 
 
 def dead_discard(
@@ -127,7 +133,7 @@ def dead_discard(
         return
     with show.bar("discarding", len(letters), quiet=as_json) as advance:
         done = dead.discard(log, letters, lambda _: advance(1))
-    tell(done, as_json)
+    tell(done, "discarded", as_json)
 
 
 def topics_apply(profile: ProfileOption = "laptop", as_json: AsJson = False) -> None:
@@ -259,16 +265,19 @@ def dry(letters: Sequence[Letter], verb: str, as_json: bool) -> None:
     counts = ((row["topic"], row["reason"], row["letters"]) for row in counted(letters))
     if letters:
         show.out.print(show.table("", ("topic", "reason", "letters"), counts))
-    show.out.print(f"{len(letters)} letters would be {verb}; --yes does it")
+    show.out.print(f"{show.counted(len(letters), 'letter')} would be {verb}; --yes does it")
 
 
-def tell(done: "Sequence[Done]", as_json: bool) -> None:
+def tell(done: "Sequence[Done]", said: str, as_json: bool) -> None:
+    """`said` is what became of those that were not kept, in a person's words."""
     kept = [one for one in done if one.outcome == "kept"]
     if as_json:
         for one in done:
             show.plain({"letter": one.letter, "outcome": one.outcome, "why": one.why})
     else:
-        show.out.print(f"{len(done) - len(kept)} done, {len(kept)} kept")
+        show.out.print(f"{len(done) - len(kept)} {said}")
+        if kept:
+            show.out.print(f"{show.counted(len(kept), 'letter')} kept:")
         for one in kept:
             show.out.print(f"  {escape(one.letter)}: {escape(one.why)}")
     if kept:
