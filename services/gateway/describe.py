@@ -101,6 +101,7 @@ DOCUMENT: dict[str, Any] = {
         "A request that takes too long becomes a ticket: look again at its `Location`. Give each "
         "photo its own `Idempotency-Key`, then every request may be repeated without harm."
     ),
+    "docs_url": None,  # ours, see `pages`
     "redoc_url": None,
 }
 

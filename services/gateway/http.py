@@ -13,13 +13,24 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import FastAPI, Path, Query
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway import accept, bodies, describe, erase, ingest, lookups, problems, stream
+from services.gateway import (
+    accept,
+    bodies,
+    describe,
+    erase,
+    ingest,
+    lookups,
+    pages,
+    problems,
+    stream,
+)
 from services.gateway.callers import address
 from services.gateway.desk import Desk
 from services.gateway.ingest import Accepted
@@ -48,6 +59,7 @@ def api(desk: Desk) -> FastAPI:
     _image_routes(app, desk)
     _collection_routes(app, desk)
     _health_routes(app, desk)
+    _page_routes(app)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_problem)
@@ -249,6 +261,31 @@ def _health_routes(app: FastAPI, desk: Desk) -> None:
     async def metrics() -> Response:
         page, kind = telemetry.metrics()
         return Response(page, media_type=kind)
+
+
+def _page_routes(app: FastAPI) -> None:
+    """The page's own addresses are no part of the API, and so not of its document."""
+    parameters = dict(pages.PARAMETERS)
+    shown = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=app.title,
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
+        swagger_favicon_url="docs/favicon-32x32.png",
+        swagger_ui_parameters=parameters,
+    )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return shown
+
+    @app.get("/docs/{name}", include_in_schema=False)
+    async def docs_file(name: str) -> Response:
+        found = pages.asset(name)
+        if found is None:
+            raise HTTPException(404)
+        headers = {"Cache-Control": "max-age=3600"}
+        return Response(found, 200, headers, pages.KINDS[name])
 
 
 def _headers(request: Request) -> dict[bytes, bytes]:
