@@ -26,9 +26,6 @@ E = TypeVar("E", bound=Event)
 
 SWEEP_AT_ONCE = 500
 MOST_TOLD = 10_000
-# Rows of what is on its way hurry nobody, for sidecars answer until they are there: where few have
-# come, more are waited for, as a write costs the same for one and for fifty.
-FEW, GATHER_SECONDS = 64, 0.2
 AWAY = (ConnectionError, TimeoutError)
 
 
@@ -92,8 +89,6 @@ class Delivery:
 
     def note(self, items: Sequence[Item[ImageReceived, None]]) -> Sequence[Iterable[Event]]:
         """Insert what was accepted, where nothing is known of it yet."""
-        if len(items) < FEW:
-            time.sleep(GATHER_SECONDS)  # on a thread of its own; the next batch is larger
         self.records.accept([_accepted(i.event) for i in items])
         return [()] * len(items)
 

@@ -1,14 +1,10 @@
 """Parts of the world that fail now and then: refused in words, retried into one image."""
 
 import asyncio
-from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-import pytest
-
 from spine.blobs import Blobs
-from spine.records import AcceptedRow
 from tests.services.gateway.conftest import RAW, House, World
 from tests.services.gateway.pictures import png
 
@@ -73,27 +69,5 @@ def test_f13_below_the_least_replicas_nothing_is_accepted_until_they_are_back(wo
             house.log.fail_produce(None)
             assert (await post(house, 1)).status_code == 202
             assert len(house.published()) == 1
-
-    asyncio.run(walk())
-
-
-def test_rows_of_what_is_on_its_way_are_written_together(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def walk() -> None:
-        async with world.replica(wait_seconds=0) as house:
-            batches: list[int] = []
-            write = house.records.accept
-
-            def counting(rows: Sequence[AcceptedRow]) -> None:
-                batches.append(len(rows))
-                write(rows)
-
-            monkeypatch.setattr(house.records, "accept", counting)
-            for n in range(20):
-                assert (await post(house, n)).status_code == 202
-                await asyncio.sleep(0.01)
-            await house.until(lambda: sum(batches) == 20)
-            assert len(batches) <= 10, batches
 
     asyncio.run(walk())
