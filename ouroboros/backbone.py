@@ -5,13 +5,12 @@ from pathlib import Path
 
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
+from ouroboros.serving import SETTING
 from ouroboros.urls import signing_key
 from services.preclassifier.importing import Options, package_backbone
 from spine import packages
 from spine.blobs import Blobs
 from spine.onnxfile import Refused
-
-SETTING = "PRECLASSIFIER_BACKBONE"
 
 
 @dataclass(frozen=True)

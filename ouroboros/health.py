@@ -2,7 +2,7 @@
 
 import os
 from http.client import HTTPException
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 # Processes of this machine are never asked through a proxy.
 OPENER = build_opener(ProxyHandler({}))
@@ -16,6 +16,17 @@ def healthy(port: int, path: str = "/readyz") -> bool:
             return bool(response.status == 200)
     except (OSError, HTTPException):
         return False
+
+
+def read(url: str, key: str) -> bytes | None:
+    """What a gateway of this machine says at an address; None where it does not answer, or not
+    with 200."""
+    request = Request(url, headers={"Authorization": f"Bearer {key}"})
+    try:
+        with OPENER.open(request, timeout=ANSWER_SECONDS) as response:
+            return bytes(response.read()) if response.status == 200 else None
+    except (OSError, HTTPException):
+        return None
 
 
 def last_line(log: "os.PathLike[str]") -> str:

@@ -2,12 +2,13 @@
 
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from ouroboros import show, system
+from ouroboros import serving, show, system
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home, State
 from ouroboros.options import Options
@@ -73,9 +74,9 @@ def status(as_json: AsJson = False) -> None:
             "start one: `ouroboros up --detach`",
         )
     lines = list(system.lines(state))
-    behind: dict[str, int] | None = None
-    with suppress(ConnectionError, TimeoutError, Trouble):
-        behind = dict(system.lag(system.reachable(home)))
+    behind = lag(home)
+    network = serving.backbone(home, state)
+    champions = serving.champions(home, state, network)
     if as_json:
         show.plain(
             {
@@ -86,9 +87,24 @@ def status(as_json: AsJson = False) -> None:
                 "kafka_url": state.kafka_url,
                 "processes": [line.plain() for line in lines],
                 "lag": behind,
+                "backbone": network.plain() if network else None,
+                "models": None if champions is None else [one.plain() for one in champions],
             }
         )
         return
+    processes(home, state, lines)
+    tell_lag(behind)
+    tell_served(network, champions)
+
+
+def lag(home: Home) -> dict[str, int] | None:
+    """How many records each group is behind; None where Kafka cannot say it now."""
+    with suppress(ConnectionError, TimeoutError, LookupError, Trouble):
+        return dict(system.lag(system.reachable(home)))
+    return None
+
+
+def processes(home: Home, state: State, lines: Sequence[system.Line]) -> None:
     columns = ("service", "pid", "restarts", "RSS MB", "health", "port", "metrics")
     rows = (
         (
@@ -103,10 +119,35 @@ def status(as_json: AsJson = False) -> None:
         for line in lines
     )
     show.out.print(show.table(f"{state.phase} in {home.folder}", columns, rows))
+
+
+def tell_lag(behind: dict[str, int] | None) -> None:
     if behind is None:
-        show.out.print("lag: Kafka does not answer")
+        show.out.print("lag: away (Kafka does not answer)")
     else:
         show.out.print(show.table("", ("behind", "records"), sorted(behind.items())))
+
+
+def tell_served(
+    network: serving.Network | None, champions: Sequence[serving.Champion] | None
+) -> None:
+    if network is None:
+        show.out.print("backbone: its package cannot be read")
+    else:
+        show.out.print(
+            f"backbone {network.name} {network.version}, feature space {network.feature_space}"
+        )
+    if champions is None:
+        show.out.print("models: away (no gateway answers)")
+        return
+    if not champions:
+        show.out.print("models: none yet; `ouroboros fit FOLDER --model NAME`")
+        return
+    rows = (
+        (one.name, one.version, one.feature_space, "another backbone's: fit it again" * one.idle)
+        for one in champions
+    )
+    show.out.print(show.table("", ("model", "version", "feature space", ""), rows))
 
 
 def announce(home: Home, state: State, as_json: bool) -> None:
