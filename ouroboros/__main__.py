@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -15,6 +16,7 @@ from ouroboros.commands import demo, images, models, operate, running
 from ouroboros.exits import MEANING, Exit, Trouble
 from ouroboros.parts import PartFailed, PartMissing
 from spine.log import Fatal
+from spine.settings import BadSettings
 
 EPILOG = "Exit codes: " + ", ".join(f"{code.value} {text}" for code, text in MEANING.items()) + "."
 
@@ -33,6 +35,8 @@ class Told(TyperGroup):
             told = Trouble(Exit.PART_MISSING, str(error))
         except PartFailed as error:
             told = Trouble(Exit.NOT_READY, str(error))
+        except BadSettings as error:
+            told = Trouble(Exit.USAGE, str(error))
         except (ConnectionError, TimeoutError, Fatal) as error:
             told = Trouble(Exit.AWAY, str(error), "`ouroboros status` says what runs")
         except KeyboardInterrupt:
@@ -58,6 +62,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ouroboros {version('ouroboros')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="Say it and end."),
+    ] = False,
+) -> None:
+    """Image classification at scale by a model that never stops learning."""
+
+
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(running.up, running.down, running.status, demo.demo),
     *(images.submit, images.result, images.watch, models.fit),

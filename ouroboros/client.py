@@ -63,6 +63,17 @@ class Answer:
         return float(self.body.get("probability") or 0.0)
 
     @property
+    def unknown(self) -> bool:
+        """Whether the model does not know what the image shows; `best` is its nearest guess."""
+        return bool(self.body.get("unknown"))
+
+    @property
+    def best(self) -> str:
+        """The likeliest label, also where the answer is `unknown`."""
+        top = self.body.get("top") or ()
+        return str(top[0]["label"]) if top else ""
+
+    @property
     def model_version(self) -> str:
         return str(self.body.get("model_version") or "")
 

@@ -1,9 +1,12 @@
 """What a person sees: tables, progress, errors. Data goes to standard output, the rest to error."""
 
 import json
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +22,8 @@ from ouroboros.submit import Outcome
 WIDE = None if sys.stdout.isatty() else 160
 out = Console(highlight=False, width=WIDE)
 err = Console(stderr=True, highlight=False)
+# Columns of a terminal that an id and every step fit into.
+ROOMY = 120
 # Columns of the ledger, and which steps each sums up.
 GROUPS = ("store", "kafka", "decode", "backbone", "head", "other")
 STEPS = {
@@ -95,30 +100,43 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     return made
 
 
-def outcomes(found: Iterable[Outcome], title: str = "") -> Table:
+def outcomes(found: Iterable[Outcome], title: str = "", ids: bool = False) -> Table:
     """Each image with its answer: label, probability, model version, and where the time went, in
-    milliseconds. Where the truth is known, whether it is right."""
+    milliseconds. Where the truth is known, whether it is right. With `ids` each image's id, for
+    `ouroboros result`; a narrow screen then does without the single steps."""
     found = list(found)
     made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
-    columns = ("image", "answer", "p", "model", "ms", *GROUPS)
-    for name in columns:
-        right = name not in ("image", "answer", "model")
-        made.add_column(name, justify="right" if right else "left", overflow="fold")
-    for outcome in found:
-        made.add_row(*row(outcome))
+    steps = GROUPS if not ids or out.width >= ROOMY else ()
+    for name in ("image", *(["id"] if ids else []), "answer", "p", "model", "ms", *steps):
+        right = name not in ("image", "id", "answer", "model")
+        made.add_column(
+            name, justify="right" if right else "left", overflow="fold", no_wrap=name == "id"
+        )
+    for outcome, name in zip(found, names([one.path for one in found]), strict=True):
+        first = [escape(name), *([outcome.answer.id if outcome.answer else ""] if ids else [])]
+        made.add_row(*first, *list(row(outcome))[: 4 + len(steps)])
     return made
 
 
+def names(paths: Sequence[Path]) -> list[str]:
+    """The shortest that tells them apart: the file's name, or its folder's with it."""
+    seen = Counter(path.name for path in paths)
+    return [
+        path.name if seen[path.name] == 1 else f"{path.absolute().parent.name}/{path.name}"
+        for path in paths
+    ]
+
+
 def row(outcome: Outcome) -> Iterator[str]:
-    yield escape(outcome.path.name)
+    """What came of an image, cell by cell."""
     answer = outcome.answer
     if not outcome.ok:
         yield f"[red]✗ {escape(outcome.code)}[/] {escape(outcome.message)}"
     elif answer is None or not answer.terminal:
-        yield f"[dim]accepted[/] {escape(answer.id if answer else '')}"
+        yield "[dim]accepted[/]"
     else:
         yield verdict(answer, outcome.truth)
-        yield f"{answer.probability:.2f}"
+        yield "" if answer.unknown else f"{answer.probability:.2f}"
         yield escape(answer.model_version)
         yield number(answer.milliseconds)
         yield from (number(ms) for ms in grouped(answer.ledger).values())
@@ -126,12 +144,18 @@ def row(outcome: Outcome) -> Iterator[str]:
 
 def verdict(answer: Answer, truth: str) -> str:
     """The label; green where it is right or sure, yellow where a person should look."""
+    said = escape(named(answer.label, answer.unknown, answer.best))
     if not truth:
         colour = "green" if answer.body.get("decision") == "confident" else "yellow"
-        return f"[{colour}]{escape(answer.label)}[/]"
+        return f"[{colour}]{said}[/]"
     if truth == answer.label:
-        return f"[green]✓ {escape(answer.label)}[/]"
-    return f"[yellow]✗ {escape(answer.label)}[/] [dim]({escape(truth)})[/]"
+        return f"[green]✓ {said}[/]"
+    return f"[yellow]✗ {said}[/] [dim]({escape(truth)})[/]"
+
+
+def named(label: str, unknown: bool, best: str) -> str:
+    """The label; of what the model does not know, also what comes nearest."""
+    return f"{label} (perhaps {best})" if unknown and best else label
 
 
 def grouped(steps: Mapping[str, float]) -> dict[str, float]:
@@ -147,6 +171,20 @@ def group_of(step: str) -> str:
     if step.endswith(".wait"):
         return "kafka"
     return STEPS.get(step, "other")
+
+
+def called() -> str:
+    """This command as it was called: what a person can type again."""
+    program = Path(sys.argv[0]).absolute()
+    if program.name == "__main__.py":
+        return f"{near(Path(sys.executable))} -m ouroboros"
+    found = shutil.which(program.name)
+    return program.name if found and Path(found).absolute() == program else near(program)
+
+
+def near(path: Path) -> str:
+    """A path as it is seen from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def counted(many: int, what: str) -> str:

@@ -39,16 +39,33 @@ class Outcome:
         return found | dict(self.answer.body if self.answer else {})
 
 
-def images_under(paths: Iterable[Path]) -> Iterator[Path]:
-    """Files as they are given, of folders every file that is named like an image."""
+@dataclass(frozen=True)
+class Found:
+    """The files to send, and how many files of folders were passed over: they have no image's
+    name."""
+
+    images: tuple[Path, ...]
+    others: int = 0
+
+
+def found_under(paths: Iterable[Path]) -> Found:
+    """Files as they are given, of folders every file that is named like an image; what is hidden
+    counts for nothing."""
+    images: list[Path] = []
+    others = 0
     for path in paths:
         if not path.is_dir():
-            yield path
+            images.append(path)
             continue
         for file in sorted(path.rglob("*")):
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            if file.suffix.lower() in TYPES and file.is_file() and not hidden:
-                yield file
+            if hidden or not file.is_file():
+                continue
+            if file.suffix.lower() in TYPES:
+                images.append(file)
+            else:
+                others += 1
+    return Found(tuple(images), others)
 
 
 def submit_files(
@@ -107,6 +124,7 @@ def judged(path: Path, answer: Answer, seconds: float) -> Outcome:
     if answer.state == "answered" or (seconds <= 0 and not answer.terminal):
         return Outcome(path, answer)
     if not answer.terminal:
-        return Outcome(path, answer, "wait.over", f"no answer in {seconds:g} s; ask again later")
+        later = f"later: ouroboros result {answer.id}; why: ouroboros status"
+        return Outcome(path, answer, "wait.over", f"no answer in {seconds:g} s; {later}")
     reason = str(answer.body.get("reason") or answer.state)
     return Outcome(path, answer, reason, str(answer.body.get("detail") or answer.state))

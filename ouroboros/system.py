@@ -17,7 +17,12 @@ from ouroboros.health import healthy, last_line
 from ouroboros.home import Child, Home, State
 from ouroboros.options import Options
 from ouroboros.urls import Urls, urls_of
-from spine.settings import Settings
+from spine.settings import (
+    ClassifierSettings,
+    GatewaySettings,
+    PreclassifierSettings,
+    Settings,
+)
 
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
@@ -42,6 +47,7 @@ class Up:
 
 def start(home: Home, options: Options, tell: Tell) -> Up:
     """Start the system and wait until it is ready. Raises Trouble."""
+    sound(home)
     home.make()
     if home.locked():
         raise Trouble(
@@ -64,6 +70,13 @@ def start(home: Home, options: Options, tell: Tell) -> Up:
             popen.terminate()
         popen.wait(STOP_SECONDS)
         raise
+
+
+def sound(home: Home) -> None:
+    """Look at every service's settings before anything is started. Raises BadSettings."""
+    environ = {**home.settings(), **os.environ}
+    for kind in (GatewaySettings, PreclassifierSettings, ClassifierSettings):
+        kind.load(environ)
 
 
 def until_ready(home: Home, popen: "subprocess.Popen[bytes]", tell: Tell) -> State:

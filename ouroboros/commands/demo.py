@@ -34,6 +34,7 @@ def demo(
     from ouroboros.demo import draw, total  # numpy takes a while to import
 
     home = Home.here()
+    system.sound(home)
     home.make()
     came = on_terminate()
     begun = time.monotonic()
@@ -44,9 +45,14 @@ def demo(
     try:
         champion = learn(home, photos, as_json)
         outcomes = ask(home, photos, as_json)
-        report(home, champion, outcomes, time.monotonic() - begun, as_json)
+        report(champion, outcomes, time.monotonic() - begun, as_json)
         if any(not outcome.ok for outcome in outcomes):
             raise typer.Exit(int(Exit.SOME_FAILED))
+        stays = up is None or not exit_
+        if stays and not as_json:
+            where, key = system.gateway(home)
+            for line in next_steps(where, key, Path(outcomes[0].path)):
+                show.out.print(escape(line), soft_wrap=True)
         if up is None or exit_:
             return
         show.err.print("It runs until Ctrl-C.")
@@ -91,13 +97,12 @@ def ask(home: Home, photos: "Photos", as_json: bool) -> list[Outcome]:
 
 
 def report(
-    home: Home,
     champion: "Champion",
     outcomes: Sequence[Outcome],
     seconds: float,
     as_json: bool,
 ) -> None:
-    """The table, what it comes to, and what to try next."""
+    """The table, and what it comes to."""
     right = sum(bool(o.answer and o.answer.label == o.truth) for o in outcomes)
     if as_json:
         show.plain(
@@ -119,24 +124,20 @@ def report(
         f"{seconds:.0f} s in all.",
         soft_wrap=True,
     )
-    where, key = system.gateway(home)
-    photo = Path(outcomes[0].path)
-    for line in next_steps(where, key, photo):
-        show.out.print(escape(line), soft_wrap=True)
 
 
 def next_steps(where: str, key: str, photo: Path) -> tuple[str, ...]:
     """What to try while it runs; each line works as it is."""
     with contextlib.suppress(ValueError):
         photo = photo.relative_to(Path.cwd())
-    shown = shlex.quote(str(photo))
+    shown, ouroboros = shlex.quote(str(photo)), show.called()
     return (
         "",
         "Try next:",
         f"  the API's page     {where}/docs",
         f"  a photo by curl    curl -H 'Authorization: Bearer {key}' -H 'Content-Type: image/jpeg' "
         f"--data-binary @{shown} {where}/v1/images",
-        f"  a photo of yours   ouroboros submit {shown}",
-        "  watch it work      ouroboros watch",
-        "  your own species   ouroboros fit FOLDER --model NAME",
+        f"  a photo of yours   {ouroboros} submit {shown}",
+        f"  watch it work      {ouroboros} watch",
+        f"  your own species   {ouroboros} fit FOLDER --model NAME",
     )

@@ -1,7 +1,7 @@
 """submit, result, watch."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from ouroboros.client import Answer, Client, Refused, results
 from ouroboros.commands.running import AsJson
 from ouroboros.exits import Exit, Trouble
 from ouroboros.home import Home
-from ouroboros.submit import AT_ONCE, Outcome, images_under, submit_files
+from ouroboros.submit import AT_ONCE, Outcome, found_under, submit_files
 from spine.events import ImageClassified, ImageFailed
 from spine.settings import Settings
 
@@ -34,9 +34,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Send images; show the species of each. A bad image is answered by itself."""
-    files = list(images_under(paths))
-    if not files:
-        raise Trouble(Exit.UNUSABLE, "there is no image in what was given")
+    files = files_in(paths, as_json)
     where, secret = system.gateway(Home.here(), url, key)
     outcomes: list[Outcome] = []
     with (
@@ -52,8 +50,22 @@ def submit(
                 show.plain(outcome.plain())
     if not as_json:
         order = {path: place for place, path in enumerate(files)}
-        show.out.print(show.outcomes(sorted(outcomes, key=lambda o: order[o.path])))
+        show.out.print(show.outcomes(sorted(outcomes, key=lambda o: order[o.path]), ids=True))
     end(outcomes)
+
+
+def files_in(paths: list[Path], as_json: bool) -> Sequence[Path]:
+    """What is to be sent. Raises Trouble where a path is of nothing, or there is no image."""
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise Trouble(Exit.UNUSABLE, "there is no " + ", ".join(str(path) for path in missing))
+    found = found_under(paths)
+    if found.others and not as_json:
+        others = show.counted(found.others, "file")
+        show.err.print(f"{others} passed over: not named like an image")
+    if not found.images:
+        raise Trouble(Exit.UNUSABLE, "there is no image in what was given")
+    return found.images
 
 
 def result(
@@ -69,6 +81,8 @@ def result(
         with Client(where, secret) as client:
             found = client.result(image_id, wait=wait)
     except Refused as error:
+        if error.status in (401, 403):
+            raise refused_key(str(error)) from error
         code = Exit.NOT_FOUND if error.status in (404, 410) else Exit.AWAY
         raise Trouble(code, str(error.problem.get("title") or error), str(error)) from error
     if as_json:
@@ -108,11 +122,16 @@ def line(event: ImageClassified | ImageFailed) -> str:
     when = event.received_at.astimezone().strftime("%H:%M:%S")
     head = f"[dim]{when}[/] {event.image_id}"
     if isinstance(event, ImageFailed):
-        return f"{head} [red]{escape(event.reason)}[/] {escape(event.detail)}"
+        return f"{head} [red]✗ {escape(event.reason)}[/] {escape(event.detail)}"
     colour = "green" if event.decision == "confident" else "yellow"
+    best = event.top[0].label if event.top else ""
+    label = show.named(event.label, event.unknown, best)
+    p = "" if event.unknown else f" {event.probability:.2f}"
+    steps = show.grouped(event.ledger)
+    ms = "  ".join(f"{name} {show.number(value)}" for name, value in steps.items())
     return (
-        f"{head} [{colour}]{escape(event.label)}[/] {event.probability:.2f} {event.decision} "
-        f"[dim]{escape(event.model)} {event.model_version} {escape(show.ledger(event.ledger))}[/]"
+        f"{head} [{colour}]{escape(label)}[/]{p} "
+        f"[dim]{escape(event.model)} {event.model_version}  ms: {ms}[/]"
     )
 
 
@@ -125,7 +144,8 @@ def rows(found: Answer) -> Iterator[tuple[str, str]]:
     """What a person wants to know, line by line."""
     yield "state      ", escape(found.state)
     if found.state == "answered":
-        yield "answer     ", f"{escape(found.label)} {found.probability:.2f}"
+        p = "" if found.unknown else f" {found.probability:.2f}"
+        yield "answer     ", escape(show.named(found.label, found.unknown, found.best)) + p
         yield "decision   ", escape(str(found.body.get("decision", "")))
         yield "model      ", escape(f"{found.body.get('model', '')} {found.model_version}")
     elif found.terminal:
@@ -140,5 +160,16 @@ def end(outcomes: list[Outcome]) -> None:
     bad = [outcome for outcome in outcomes if not outcome.ok]
     if bad and all(outcome.code == "gateway.away" for outcome in outcomes):
         raise Trouble(Exit.AWAY, bad[0].message, "is the gateway up? `ouroboros status` says")
+    if bad and all(outcome.code.startswith("key.") for outcome in outcomes):
+        raise refused_key(bad[0].message)
     if bad:
         raise typer.Exit(int(Exit.SOME_FAILED))
+
+
+def refused_key(detail: str) -> Trouble:
+    """Which key is meant, and why a gateway may not know it."""
+    return Trouble(
+        Exit.AWAY,
+        f"the gateway refuses the API key; it is unknown or revoked, or may not do this: {detail}",
+        "give another by --key or OUROBOROS_API_KEY; `ouroboros keys create NAME` makes one",
+    )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Mean = Annotated[str, typer.Option(help="Three numbers; (x / 255 - mean) / std.")]
 
+# Metrics for those who look into the fit; `--json` has them. (`images` stands there already.)
+DETAILS = ("images", "penalty", "temperature", "parity")
+
 
 class Shown:
     """The progress of a fit, on standard error."""
@@ -51,6 +54,7 @@ def fit(
         show.plain(champion.plain())
         return
     tell(champion)
+    show.out.print(f"next: {show.called()} submit PHOTO --model {champion.promoted.name}")
 
 
 def tell(champion: "Champion") -> None:
@@ -67,7 +71,7 @@ def facts(champion: "Champion") -> Iterator[tuple[str, str]]:
     yield "images", f"{champion.images}, left out {champion.unread}"
     yield "classes", str(len(champion.labels))
     for name, value in champion.metrics.items():
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and name not in DETAILS:
             yield name, f"{value:.3f}" if isinstance(value, float) else str(value)
     recall: dict[str, Any] = champion.metrics.get("recall") or {}
     if recall:

@@ -11,6 +11,9 @@ from typer.testing import CliRunner, Result
 from ouroboros.__main__ import app
 from ouroboros.exits import MEANING, Exit
 from ouroboros.home import Home, State
+from tests.ouroboros.test_client import Gateway, gateway
+
+__all__ = ["gateway"]  # the fixture
 
 Run = Callable[..., Result]
 
@@ -86,7 +89,54 @@ def test_a_second_up_says_that_one_runs(run: Run, home: Home) -> None:
 
 def test_submitting_nothing_is_told(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert run("submit", str(tmp_path / "empty")).exit_code == Exit.UNUSABLE
+    (tmp_path / "empty" / "notes.txt").touch()
+    told = run("submit", str(tmp_path / "empty"))
+    assert told.exit_code == Exit.UNUSABLE
+    assert "1 file passed over" in told.stderr
+
+
+def test_a_path_of_nothing_is_told_before_anything_is_sent(run: Run, tmp_path: Path) -> None:
+    told = run("submit", str(tmp_path), str(tmp_path / "gone.jpg"))
+    assert told.exit_code == Exit.UNUSABLE
+    assert "gone.jpg" in told.stderr
+
+
+def test_a_key_that_the_gateway_refuses_is_said_to_be_unknown_or_revoked(
+    run: Run, tmp_path: Path, gateway: Gateway
+) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"x")
+    gateway.answers = [(401, {"code": "key.unknown", "title": "not valid"}, {})]
+    there = ("--url", gateway.url, "--key", "ob_gone")
+    for command in (("submit", str(photo)), ("result", "i")):
+        told = run(*command, *there)
+        assert told.exit_code == Exit.AWAY
+        assert "unknown or revoked" in told.stderr
+
+
+def test_a_failed_image_is_told_by_the_exit_code_of_result(run: Run, gateway: Gateway) -> None:
+    gateway.answers = [(200, {"id": "i", "state": "failed", "reason": "image.type"}, {})]
+    told = run("result", "i", "--url", gateway.url, "--key", "k")
+    assert told.exit_code == Exit.SOME_FAILED
+    assert "image.type" in told.stdout
+
+
+@pytest.mark.parametrize("command", [("up", "--detach"), ("demo",)], ids=" ".join)
+@pytest.mark.parametrize("name", ["OUROBOROS_LOG_LEVEL", "CLASSIFIER_BATCH"])
+def test_a_bad_setting_is_told_before_anything_starts(
+    run: Run, home: Home, monkeypatch: pytest.MonkeyPatch, name: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(name, "foo")
+    told = run(*command)
+    assert told.exit_code == Exit.USAGE
+    assert name in told.stderr
+    assert not home.folder.exists()
+
+
+def test_the_version_is_told(run: Run) -> None:
+    told = run("--version")
+    assert told.exit_code == Exit.OK
+    assert told.stdout.startswith("ouroboros 0.")
 
 
 @pytest.mark.filterwarnings("default::ResourceWarning")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ouroboros.client import Client, Refused, submit_all
-from ouroboros.submit import images_under, submit_files
+from ouroboros.submit import found_under, submit_files
 
 Said = tuple[int, dict[str, Any], dict[str, str]]
 DONE = {"id": "i", "state": "answered", "label": "adder", "probability": 0.9, "ledger": {"a.b": 2}}
@@ -162,6 +162,8 @@ def test_an_answer_that_fails_and_one_that_does_not_come_are_told_apart(
         gateway.answers = [(202, OPEN, {})]
         (outcome,) = submit_files(client, [photo], seconds=0.05)
         assert outcome.code == "wait.over"
+        assert "ouroboros result i;" in outcome.message
+        assert "ouroboros status" in outcome.message
         (outcome,) = submit_files(client, [photo], seconds=0)
         assert outcome.ok, "a ticket is what was asked for"
 
@@ -183,7 +185,9 @@ def test_a_folder_gives_its_images_and_nothing_hidden(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     odd = tmp_path / "b" / "notes.txt"
-    found = [str(path.relative_to(tmp_path)) for path in images_under([tmp_path, odd])]
+    told = found_under([tmp_path, odd])
+    assert told.others == 1
+    found = [str(path.relative_to(tmp_path)) for path in told.images]
     assert found == ["a.webp", "b/1.png", "b/2.JPG", "b/notes.txt"]
 
 
