@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
@@ -82,6 +83,25 @@ def test_a_killed_kafka_comes_back_on_its_port_with_what_it_held(
         assert again.url == kafka.url
         assert read(conf(again), topic) == b"before"
         again.stop(gently=False)
+    finally:
+        kafka.stop(gently=False)
+
+
+@pytest.mark.real
+def test_what_kafka_unpacks_lies_in_its_own_folder_and_goes_with_the_next_start(
+    parts_folder: Path, unique: Unique
+) -> None:
+    kafka = parts.start_kafka(parts_folder / unique("unpacks"))
+    try:
+        topic, own = unique("packed"), kafka.folder / "1" / "tmp"
+        make_topic(conf(kafka), topic, 1, 1)
+        assert send({**conf(kafka), "compression.type": "lz4"}, topic, b"x" * 10_000) == "OK"
+        assert f"-Djava.io.tmpdir={own}" in psutil.Process(kafka.pids[1]).cmdline()
+        (own / "liblz4-java-of-before.so").touch()
+        kafka.kill()
+        kafka.restart()
+        assert not (own / "liblz4-java-of-before.so").exists()
+        assert own.is_dir()
     finally:
         kafka.stop(gently=False)
 

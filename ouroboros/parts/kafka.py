@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,8 +234,17 @@ def run_node(folder: Path, nodes: int, heap_mb: int) -> Process:
     memory = [f"-Xmx{heap_mb}m", "-Xms64m", "-XX:+UseSerialGC", *tiers]
     logs = "-Dorg.slf4j.simpleLogger"
     level = [f"{logs}.defaultLogLevel=info", f"{logs}.showDateTime=true"]
+    temporary = f"-Djava.io.tmpdir={emptied(folder / 'tmp')}"
     server = ["-cp", f"{jars()}/*", "kafka.Kafka", str(folder / "server.properties")]
-    return launch(f"kafka node {folder.name}", [java(), *memory, *level, *server], folder)
+    command = [java(), *memory, *level, temporary, *server]
+    return launch(f"kafka node {folder.name}", command, folder)
+
+
+def emptied(folder: Path) -> Path:
+    """A folder of its own: what Kafka unpacks stays where it is killed, and would fill /tmp."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def wait_ready(process: Process) -> None:

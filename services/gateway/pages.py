@@ -12,7 +12,7 @@ KINDS: Mapping[str, str] = {
     "favicon-32x32.png": "image/png",
 }
 # Null: else a public site is asked whether the document is sound.
-PARAMETERS: Mapping[str, Any] = {"validatorUrl": None, "persistAuthorization": True}
+PARAMETERS: Mapping[str, Any] = {"validatorUrl": None}
 
 
 def asset(name: str) -> bytes | None:
