@@ -26,6 +26,8 @@ err = Console(stderr=True, highlight=False)
 ROOMY = 120
 # Columns of the ledger, and which steps each sums up.
 GROUPS = ("store", "kafka", "decode", "backbone", "head", "other")
+# What `row` gives.
+COLUMNS = ("answer", "p", "model", "ms", *GROUPS)
 STEPS = {
     "gateway.receive": "store",
     "gateway.store": "store",
@@ -103,18 +105,20 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 def outcomes(found: Iterable[Outcome], title: str = "", ids: bool = False) -> Table:
     """Each image with its answer: label, probability, model version, and where the time went, in
     milliseconds. Where the truth is known, whether it is right. With `ids` each image's id, for
-    `ouroboros result`; a narrow screen then does without the single steps."""
+    `ouroboros result`; a narrow screen then does without the model and the single steps."""
     found = list(found)
     made = Table(title=title or None, title_justify="left", header_style="bold", box=None)
-    steps = GROUPS if not ids or out.width >= ROOMY else ()
-    for name in ("image", *(["id"] if ids else []), "answer", "p", "model", "ms", *steps):
+    roomy = not ids or out.width >= ROOMY
+    shown = COLUMNS if roomy else ("answer", "p", "ms")
+    for name in ("image", *(["id"] if ids else []), *shown):
         right = name not in ("image", "id", "answer", "model")
         made.add_column(
             name, justify="right" if right else "left", overflow="fold", no_wrap=name == "id"
         )
     for outcome, name in zip(found, names([one.path for one in found]), strict=True):
         first = [escape(name), *([outcome.answer.id if outcome.answer else ""] if ids else [])]
-        made.add_row(*first, *list(row(outcome))[: 4 + len(steps)])
+        cells = zip(COLUMNS, row(outcome), strict=False)
+        made.add_row(*first, *(cell for column, cell in cells if column in shown))
     return made
 
 
