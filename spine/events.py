@@ -42,6 +42,11 @@ class ImageEvent(Event):
     # Milliseconds by step, as `room.step`: where the time went, from acceptance on.
     ledger: dict[str, float] = Field(default_factory=dict)
 
+    def handed_on(self, ledger: dict[str, float]) -> dict[str, Any]:
+        """What the next event of this image repeats, with the ledger as it is by now."""
+        common = {name: getattr(self, name) for name in ImageEvent.model_fields}
+        return {**common, "ledger": ledger}
+
 
 class ImageReceived(ImageEvent):
     """A client's image lies in the object store and wants classifying."""

@@ -284,7 +284,7 @@ class Handling(Generic[E, P]):
         """The answer for an image that gets no species; none for an event that has no image."""
         if not isinstance(event, ImageEvent):
             return []
-        common = {name: getattr(event, name) for name in ImageEvent.model_fields}
+        common = event.handed_on(event.ledger)
         return [
             ImageFailed(**common, state=state, reason=reason, detail=detail, stage=self._work.name)
         ]

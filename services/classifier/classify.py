@@ -78,14 +78,7 @@ def classify(head: Head, items: Sequence[Features], review_below: float) -> list
 def answer(head: Head, item: Features, found: Decision, ms: float) -> ImageClassified:
     event = item.event
     return ImageClassified(
-        image_id=event.image_id,
-        client_id=event.client_id,
-        model=event.model,
-        received_at=event.received_at,
-        expires_at=event.expires_at,
-        reply_partition=event.reply_partition,
-        attempt=event.attempt,
-        ledger={**item.ledger, "classifier.head": round(ms, 3)},
+        **event.handed_on({**item.ledger, "classifier.head": round(ms, 3)}),
         label=found.label,
         probability=found.probability,
         top=found.top,

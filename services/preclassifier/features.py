@@ -50,14 +50,7 @@ def extracted(
 ) -> FeaturesExtracted:
     """The event that follows from an image."""
     return FeaturesExtracted(
-        image_id=event.image_id,
-        client_id=event.client_id,
-        model=event.model,
-        received_at=event.received_at,
-        expires_at=event.expires_at,
-        reply_partition=event.reply_partition,
-        attempt=event.attempt,
-        ledger=ledger,
+        **event.handed_on(ledger),
         feature_space=feature_space,
         embedding=embedded(vector),
         readable=readable,
