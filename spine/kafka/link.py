@@ -20,7 +20,7 @@ DENIED = {
 }
 FATAL = DENIED | {KafkaError._FATAL}
 SLOW = {KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
-# What passes by itself, in Kafka's own list of errors; `retriable()` knows it of transactions alone.
+# What passes by itself, by Kafka's own list of errors; `retriable()` knows it of transactions only.
 PASSING = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
