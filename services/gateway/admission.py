@@ -7,12 +7,15 @@ everybody late. And the bodies that are held at once share so many bytes.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MOST_CLIENTS = 10_000
 # An answer this fresh says how late we are now, whatever one stuck image says.
 FRESH_SECONDS = 5.0
+NEW_GAP = 0.02  # what one more answer weighs in the mean gap
+ENOUGH = 32  # images inside, from which on counting tells more than an age
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,44 @@ class Backlog:
     The oldest unanswered image alone would let one image of a broken model shut the door for
     everybody. So fresh answers speak against it; and where none come, one image a second is let in
     to find out whether the way is free again.
+
+    Under load an age comes too late: it tells what was accepted so long ago, and a door that heeds
+    it alone shuts until the queue is empty. So while answers flow it counts: as many images as are
+    inside, times the mean gap between two answers, is how long the next one will wait.
     """
 
     most_seconds: float
     _oldest: float = 0.0
     _answer: tuple[float, float] = (-math.inf, 0.0)  # when it came, how old its image was
     _tried: float = -math.inf
+    _inside: int = 0  # accepted here, and not seen answered
+    _gap: float = 0.0  # seconds between two answers, while anything was inside
+    _since: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def saw_oldest(self, age_seconds: float) -> None:
         """The age of the oldest unanswered image; 0 where there is none."""
         self._oldest = age_seconds
+        if age_seconds == 0:  # answers that came to another replica are not missed for ever
+            with self._lock:
+                self._inside = 0
 
-    def saw_answer(self, age_seconds: float, now: float) -> None:
+    def came(self, now: float) -> None:
+        """An image was accepted here."""
+        with self._lock:
+            if self._inside == 0:
+                self._since = now
+            self._inside += 1
+
+    def saw_answer(self, age_seconds: float, now: float, count: int = 1) -> None:
+        """So many answers came at once, the oldest to an image of that age."""
+        with self._lock:
+            if self._inside:
+                gap = (now - self._since) / count
+                new = 1 - (1 - NEW_GAP) ** count if self._gap else 1.0
+                self._gap += new * (gap - self._gap)
+            self._since = now
+            self._inside = max(0, self._inside - count)
         self._answer = (now, age_seconds)
 
     def age(self, now: float) -> float:
@@ -102,6 +131,9 @@ class Backlog:
         return min(self._oldest, age) if now - came <= FRESH_SECONDS else self._oldest
 
     def admits(self, now: float) -> bool:
+        flowing = now - self._answer[0] <= FRESH_SECONDS and self._gap > 0
+        if flowing and self._inside >= ENOUGH:
+            return self._inside * self._gap <= self.most_seconds
         if self.age(now) <= self.most_seconds:
             return True
         if now - self._tried >= 1.0:

@@ -138,7 +138,7 @@ class Delivery:
             if stood.finished_at == row.finished_at:
                 took = (row.finished_at - row.received_at).total_seconds()
                 telemetry.ANSWER.labels(row.state).observe(took)
-        self.backlog.saw_answer(age, time.monotonic())
+        self.backlog.saw_answer(age, time.monotonic(), len(rows))
 
     def _forget(self, stands: Sequence[ImageRow]) -> None:
         """Features that were written while their image was being deleted go as well."""

@@ -274,6 +274,7 @@ class _Way:
             began = perf_counter()
             await desk.publisher.publish(event, self.trace)
             waiter.ledger["gateway.publish"] = _ms(began)
+            desk.backlog.came(desk.clock())
             faults.point("gateway.after_publish")
             if accepted is not None:
                 accepted.set_result(None)

@@ -79,6 +79,34 @@ def test_one_stuck_image_does_not_shut_the_door_while_answers_come() -> None:
     assert not all(backlog.admits(t) for t in (107.1, 107.2))
 
 
+@pytest.mark.parametrize("batch", [1, 8])
+def test_at_twice_the_capacity_the_door_lets_in_what_can_be_answered(batch: int) -> None:
+    backlog, queue, answered = Backlog(5), list[float](), 0
+    for step in range(12_000):  # 60 s: 200 images a second come, 100 are answered
+        now = step / 200
+        if backlog.admits(now):
+            backlog.came(now)
+            queue.append(now)
+        if step % (2 * batch) == 0 and queue:
+            done, queue = queue[:batch], queue[batch:]
+            backlog.saw_answer(now - done[0], now, len(done))
+            answered += len(done)
+        backlog.saw_oldest(now - queue[0] if queue else 0)
+        if step > 2000:
+            assert 3 <= now - queue[0] <= 7, "neither idle nor too long a wait"
+    assert answered > 0.95 * 6000
+
+
+def test_when_answers_stop_counting_does_not_keep_the_door_open() -> None:
+    backlog = Backlog(5)
+    for n in range(100):
+        backlog.came(n / 100)
+    backlog.saw_answer(0.5, 1.0, 50)
+    assert backlog.admits(1.1)
+    backlog.saw_oldest(30.0)
+    assert [backlog.admits(t) for t in (31.0, 31.1)] == [True, False]
+
+
 def test_too_many_of_one_client_are_told_429_with_its_fields(world: World) -> None:
     async def walk() -> None:
         async with world.replica(wait_seconds=0, client_rate=1, client_burst=2) as house:
