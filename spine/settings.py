@@ -106,7 +106,7 @@ class GatewaySettings(Settings):
     )
     client_burst: float = Field(1000, gt=0, description="images of one client at once")
     max_backlog_seconds: float = Field(
-        20, gt=0, description="refuse (503) when an image would wait longer than this for its answer"
+        20, gt=0, description="refuse (503) when an answer would take longer than this"
     )
     trusted_hops: int = Field(0, ge=0, description="proxies whose X-Forwarded-For is believed")
 
