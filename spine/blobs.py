@@ -5,7 +5,7 @@ store have three names: `Missing`, `Exists`, and ConnectionError for a store tha
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -111,12 +111,6 @@ class Blobs:
             except (FileNotFoundError, NotFoundError):
                 return False
             return True
-
-    async def akeys(self, prefix: str) -> AsyncIterator[str]:
-        with told():
-            async for page in obstore.list(self._store, prefix):
-                for meta in page:
-                    yield meta["path"]
 
 
 def open_blobs(url: str) -> Blobs:

@@ -230,9 +230,3 @@ def type_of(event: Event | type[Event]) -> str:
     """The `ce_type` of an event, e.g. `ImageReceived.v1`."""
     cls = event if isinstance(event, type) else type(event)
     return f"{cls.__name__}.v{cls.schema_version}"
-
-
-def example_value(event: Event) -> dict[str, Any]:
-    """The JSON value of an event as plain data, for contracts and tests."""
-    value: dict[str, Any] = event.model_dump(mode="json")
-    return value

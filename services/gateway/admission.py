@@ -2,8 +2,8 @@
 
 Gates stand before the body is read. The client's is a token bucket: each replica hands out the
 share of the rate that its reply partitions are of all, so the replicas need no common counter. The
-other is for all: while the oldest unanswered image is too old, taking more would only make
-everybody late. And the bodies that are held at once share so many bytes.
+other is for all: while an answer would take too long, taking more would only make everybody
+late. And the bodies that are held at once share so many bytes.
 """
 
 import math

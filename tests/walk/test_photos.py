@@ -1,6 +1,5 @@
 """Real photos through the running pipeline, by what a person types: import, fit, submit."""
 
-import csv
 import json
 import os
 import subprocess
@@ -17,10 +16,10 @@ from sklearn.model_selection import train_test_split
 
 from spine.images import Limits, Preprocessing
 from spine.pixels import prepare
+from tests.photos import listed
 
 pytestmark = [pytest.mark.data, pytest.mark.real, pytest.mark.timeout(500)]
 BACKBONE = "backbones/mobilenet_v2_1.0_224_quant.onnx"
-MAIN = 33  # photos of each main label of the clothing; the others have ten or fewer
 Ours = Callable[..., str]
 
 
@@ -44,17 +43,6 @@ def ours(tmp_path: Path) -> Iterator[Ours]:
 
     yield run
     run("down", fine=(0, 3))
-
-
-def listed(folder: Path, name: str) -> list[tuple[Path, str]]:
-    if name == "grocery":
-        rows = csv.DictReader((folder / "grocery/labels.csv").read_text().splitlines())
-        return [(folder / "grocery" / row["path"], row["class"]) for row in rows]
-    rows = list(csv.DictReader((folder / "clothing/images.csv").read_text().splitlines()))
-    labels = [row["label"] for row in rows]
-    main = {label for label in labels if labels.count(label) >= MAIN}
-    images = folder / "clothing/images"
-    return [(images / f"{r['image']}.jpg", r["label"]) for r in rows if r["label"] in main]
 
 
 def reference(data: Path, seen: list[tuple[Path, str]], unseen: list[tuple[Path, str]]) -> float:

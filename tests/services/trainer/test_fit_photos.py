@@ -1,6 +1,5 @@
 """The fit on real photos: beside scikit-learn's on the same embeddings, and on strangers."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,11 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from services.trainer.fit import fit
 from spine.images import Limits, Preprocessing
 from spine.pixels import prepare
+from tests.photos import listed
 
 pytestmark = [pytest.mark.data, pytest.mark.timeout(400)]
 SETS = ("clothing", "grocery")
 SPLITS = StratifiedShuffleSplit(4, test_size=0.5, random_state=0)
-MAIN = 33  # photos of each main label of the clothing; the others have ten or fewer
-
-
-def listed(folder: Path, name: str) -> list[tuple[Path, str]]:
-    if name == "grocery":
-        rows = csv.DictReader((folder / "grocery/labels.csv").read_text().splitlines())
-        return [(folder / "grocery" / row["path"], row["class"]) for row in rows]
-    rows = list(csv.DictReader((folder / "clothing/images.csv").read_text().splitlines()))
-    labels = [row["label"] for row in rows]
-    main = {label for label in labels if labels.count(label) >= MAIN}
-    images = folder / "clothing/images"
-    return [(images / f"{r['image']}.jpg", r["label"]) for r in rows if r["label"] in main]
 
 
 @pytest.fixture(scope="module")
